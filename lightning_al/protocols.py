@@ -1,0 +1,55 @@
+"""The narrow contracts: what a strategy and an oracle are, as the rounds see them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .records import Acquisition, Answers, Context, Pool, Predictions
+
+__all__ = ["Oracle", "QueryStrategy"]
+
+
+@runtime_checkable
+class QueryStrategy(Protocol):
+    """Scores candidates batch by batch and chooses from the whole.
+
+    ``needs``: names from :data:`lightning_al.records.FIELDS` that the model must supply per batch
+    (empty: the model is not run). ``keeps``: those that must survive for all candidates until
+    ``choose``. ``members``: "one" scores the plain network, "many" needs a posterior.
+    ``privileged``: reads labels of the pool; refused outside the benchmark.
+
+    A strategy that reduces a batch at once also has
+    ``score(batch: Predictions, context: Context) -> Tensor [n] or [n, m]``; only its result is
+    kept then.
+    """
+
+    needs: Collection[str]
+    keeps: Collection[str]
+    members: str
+    privileged: bool
+
+    def choose(self, candidates: Pool, k: int, generator: torch.Generator) -> Acquisition:
+        """Choose ``k`` distinct candidates."""
+        ...
+
+
+class Scores(Protocol):
+    """The optional half of a strategy: scores of one batch."""
+
+    def score(self, batch: Predictions, context: Context) -> Tensor:
+        """Scores [n] (or [n, m]) of one batch; higher is acquired first."""
+        ...
+
+
+@runtime_checkable
+class Oracle(Protocol):
+    """Answers for chosen items. ``datamodule`` is there for oracles that read or show items."""
+
+    def ask(self, index: Tensor, datamodule: Any, round: int) -> Answers:
+        """Answers for the items ``index`` [K] (asked again after a crash: must be repeatable)."""
+        ...
