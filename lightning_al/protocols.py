@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .records import Acquisition, Answers, Context, Pool, Predictions
+    from .rounds.records import History, Round
 
-__all__ = ["Oracle", "QueryStrategy"]
+__all__ = ["Oracle", "QueryStrategy", "RunObserver"]
 
 
 @runtime_checkable
@@ -28,10 +29,25 @@ class QueryStrategy(Protocol):
     kept then.
     """
 
-    needs: Collection[str]
-    keeps: Collection[str]
-    members: str
-    privileged: bool
+    @property
+    def needs(self) -> Collection[str]:
+        """Fields that the model must supply per batch."""
+        ...
+
+    @property
+    def keeps(self) -> Collection[str]:
+        """Fields kept for all candidates."""
+        ...
+
+    @property
+    def members(self) -> str:
+        """One or many."""
+        ...
+
+    @property
+    def privileged(self) -> bool:
+        """Whether it reads labels of the pool."""
+        ...
 
     def choose(self, candidates: Pool, k: int, generator: torch.Generator) -> Acquisition:
         """Choose ``k`` distinct candidates."""
@@ -53,3 +69,23 @@ class Oracle(Protocol):
     def ask(self, index: Tensor, datamodule: Any, round: int) -> Answers:
         """Answers for the items ``index`` [K] (asked again after a crash: must be repeatable)."""
         ...
+
+
+class RunObserver(Protocol):
+    """Watches a run from outside the fits; rank 0 only. See ``lightning_al.callbacks``."""
+
+    def run_started(self, plan: Mapping[str, Any], done: Sequence[Round]) -> None:
+        """Before the first fit. ``done``: rounds committed before a resume.
+
+        ``plan``: ``run_dir`` (Path), ``strategy`` (str), ``n_labelled``, ``n_pool``,
+        ``query_size``, ``budget``, ``rounds`` (how many fits are expected), ``seed``, ``config``.
+        """
+
+    def stage_started(self, round: int, stage: str) -> None:
+        """``stage`` is "fit", "test", "score", "choose" or "ask"."""
+
+    def round_ended(self, round: Round, datamodule: Any) -> None:
+        """After the commit of a round (the last one has nothing acquired)."""
+
+    def run_ended(self, history: History) -> None:
+        """After the last round, or after an error (``history.stopped`` says why)."""

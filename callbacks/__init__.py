@@ -1,0 +1,7 @@
+"""The active-learning callback and its companions."""
+
+from .active_learning import ActiveLearning
+from .progress import RoundProgress, round_table
+from .round_log import RoundLog
+
+__all__ = ["ActiveLearning", "RoundLog", "RoundProgress", "round_table"]

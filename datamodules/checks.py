@@ -1,0 +1,179 @@
+"""Bad data refused at the border: what was expected, what came, and the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_al.records import Status
+
+from .splits import base_positions
+from .views import Items
+
+__all__ = [
+    "answers",
+    "disjoint",
+    "finite_inputs",
+    "from_pool",
+    "groups_apart",
+    "have_labels",
+    "not_empty",
+    "repeatable",
+    "same_length",
+]
+
+_SAID = {
+    Status.POOL: "in the pool",
+    Status.ASKED: "asked for already",
+    Status.LABELLED: "labelled already",
+    Status.REFUSED: "refused by the oracle",
+    Status.HELD: "held for validation or test",
+}
+
+
+def _few(values: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, values[:5]))
+    return shown + (f", … ({len(values)} in all)" if len(values) > 5 else "")
+
+
+def not_empty(dataset: Any, name: str) -> None:
+    """Refuse an empty data set."""
+    if len(dataset) == 0:
+        raise ValueError(f"the {name} data are empty: 0 items; check the path or the filter")
+
+
+def same_length(train: Any, pool: Any) -> None:
+    """Refuse a pool view of other items."""
+    if len(train) != len(pool):
+        raise ValueError(
+            f"pool must be the items of train under the test transform: train has {len(train)} "
+            f"items, pool has {len(pool)}"
+        )
+
+
+def finite_inputs(items: Items) -> None:
+    """Refuse NaN and infinity in data held in tensors."""
+    if items.tensors is None:
+        return
+    for tensor in items.tensors.inputs:
+        if not tensor.is_floating_point():
+            continue
+        # a sum is finite only if every term is, and costs one pass without a mask
+        for start in range(0, len(tensor), 65536):
+            block = tensor[start : start + 65536].flatten(1)
+            if bool(block.sum().isfinite()):
+                continue
+            bad = (~block.isfinite().all(1)).nonzero().flatten() + start
+            if len(bad):
+                raise ValueError(
+                    f"inputs hold NaN or infinite values in {len(bad)} item(s) of this block, "
+                    f"first: {_few(bad.tolist())}; drop or impute them"
+                )
+
+
+def repeatable(items: Items) -> None:
+    """Refuse a pool view that is random: two reads of one item must be equal."""
+    if items.tensors is not None and items.tensors.transform is None:
+        return
+    n = len(items)
+    for i in torch.linspace(0, n - 1, min(n, 16)).long().unique():
+        first, second = (items.inputs(i[None]) for _ in range(2))
+        if not _equal(first, second):
+            raise ValueError(
+                f"two reads of item {int(i)} differ: the pool would be scored under a random "
+                "transform; give pool=… with the same items under the test transform"
+            )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
+    if isinstance(a, Mapping):
+        return all(_equal(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def disjoint(train: Any, other: Any, name: str) -> None:
+    """Refuse held-out data that share items with the training data."""
+    (base, mine), (other_base, theirs) = base_positions(train), base_positions(other)
+    if base is not other_base:
+        return
+    shared = mine[torch.isin(mine, theirs)]
+    if len(shared):
+        raise ValueError(
+            f"train and {name} overlap in {len(shared)} item(s), first: {_few(shared.tolist())}; "
+            "labels of the pool would leak: make them disjoint"
+        )
+
+
+def from_pool(index: Tensor, status: Tensor, what: str, *, asked: bool = False) -> None:
+    """Refuse positions that are out of range, repeated, or no candidates."""
+    if not len(index):
+        return
+    low, high = int(index.min()), int(index.max())
+    if low < 0 or high >= len(status):
+        bad = low if low < 0 else high
+        raise ValueError(f"{what}: item {bad} is outside the data set of {len(status)} items")
+    states = status[index]
+    wrong = states != Status.POOL
+    if asked:
+        wrong &= states != Status.ASKED
+    if bool(wrong.any()):
+        first = int(wrong.nonzero()[0])
+        state = _SAID[Status(int(states[first]))]
+        raise ValueError(
+            f"{what}: {int(wrong.sum())} item(s) are not in the pool, first: item "
+            f"{int(index[first])} is {state}; overlap would leak labels or buy them twice"
+        )
+    ordered = index.sort().values
+    if bool((ordered[1:] == ordered[:-1]).any()):
+        twice = ordered[1:][ordered[1:] == ordered[:-1]].unique().tolist()
+        raise ValueError(f"{what}: item(s) {_few(twice)} are named twice; name each once")
+
+
+def have_labels(index: Tensor, has_label: Tensor, what: str) -> None:
+    """Refuse items without a label where labels are needed."""
+    missing = index[~has_label]
+    if len(missing):
+        raise ValueError(
+            f"{what}: item(s) {_few(missing.tolist())} carry no label in the data set; "
+            "give answers for them, or choose others"
+        )
+
+
+def groups_apart(held: Tensor, groups: Sequence[Any], n: int, name: str) -> None:
+    """Refuse a held-out part that shares a group with the rest."""
+    if len(groups) != n:
+        raise ValueError(f"groups must have one entry per item: {n} items, {len(groups)} groups")
+    inside = set(held.tolist())
+    held_groups = {str(groups[i]) for i in inside}
+    shared = sorted({str(groups[i]) for i in range(n) if i not in inside} & held_groups)
+    if shared:
+        raise ValueError(
+            f"{name} and the rest share the group(s) {_few(shared)}; hold out whole groups"
+        )
+
+
+def answers(index: Tensor, values: Mapping[str, Tensor], classes: int | None) -> None:
+    """Refuse answers that are missing, not finite, or outside the classes."""
+    if len(index) and "y" not in values:
+        raise ValueError(f"answers must hold 'y', got {sorted(values)}")
+    for name, value in values.items():
+        if len(value) != len(index):
+            raise ValueError(f"{len(index)} items were asked, but {name!r} has {len(value)} answers")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            bad = index[~value.flatten(1).isfinite().all(1) if value.ndim > 1 else ~value.isfinite()]
+            raise ValueError(f"answers {name!r} of item(s) {_few(bad.tolist())} are not finite")
+    y = values.get("y")
+    if y is not None and classes is not None and not y.is_floating_point() and y.numel():
+        wrong = ((y < 0) | (y >= classes)).reshape(len(y), -1).any(1)
+        if bool(wrong.any()):
+            item, label = index[wrong][0].item(), y[wrong][0].tolist()
+            raise ValueError(
+                f"label {label} of item {item} is outside the {classes} classes 0…{classes - 1}"
+            )

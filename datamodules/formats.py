@@ -1,0 +1,187 @@
+"""Readers of the image files: IDX (MNIST), CIFAR-10 batches, and the CIFAR-10 subset."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import tarfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Arrays", "read_cifar10", "read_idx", "read_npz"]
+
+Bytes = npt.NDArray[np.uint8]
+
+GZIP_MAGIC = b"\x1f\x8b"
+IDX_UINT8 = 8  # the type code of unsigned bytes
+BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """An image data set: images uint8 [N, channels, height, width], labels uint8 [N]."""
+
+    train_images: Bytes
+    train_labels: Bytes
+    test_images: Bytes
+    test_labels: Bytes
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if images.ndim != 4 or labels.shape != images.shape[:1]:
+                raise ValueError(
+                    f"{part} images must be [N, channels, height, width] with labels [N], got "
+                    f"{list(images.shape)} and {list(labels.shape)}"
+                )
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> Bytes:
+    """Read unsigned bytes from an IDX file, plain or gzipped.
+
+    The format: two zero bytes, a type code, the number of axes, then each axis' length as a
+    big-endian 32-bit integer, then the data in C order (LeCun, Cortes & Burges, 1998).
+
+    Args:
+        path: the file; compression is seen from its first bytes, not from its name.
+        shape: what the file must hold.
+
+    Raises:
+        ValueError: not an IDX file of that shape; the file is named.
+    """
+    raw = path.read_bytes()
+    if raw[:2] == GZIP_MAGIC:
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{path} is a damaged gzip file: {error}") from error
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != IDX_UINT8:
+        raise ValueError(
+            f"{path} is no IDX file of unsigned bytes: expected it to start with 00 00 08, "
+            f"got {raw[:3].hex(' ') or 'nothing'}"
+        )
+    start = 4 + 4 * raw[3]
+    found = tuple(int(n) for n in np.frombuffer(raw[4:start], ">u4")) if len(raw) >= start else ()
+    if found != shape:
+        raise ValueError(f"{path} must hold {list(shape)} values, its header says {list(found)}")
+    if len(raw) - start != np.prod(shape):
+        raise ValueError(
+            f"{path} must hold {np.prod(shape):,} bytes after its header, "
+            f"it holds {len(raw) - start:,}"
+        )
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Builds NumPy arrays and plain containers; any other class is refused, never run."""
+
+    ALLOWED = frozenset(
+        {
+            ("numpy", "dtype"),
+            ("numpy", "ndarray"),
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("_codecs", "encode"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
+        module = module.replace("numpy.core", "numpy._core")
+        return super().find_class(module, name)
+
+
+def _read_batch(raw: bytes, name: str, rows: int) -> tuple[Bytes, Bytes]:
+    try:
+        batch = _ArraysOnly(io.BytesIO(raw), encoding="latin1").load()
+        images, labels = batch["data"], np.asarray(batch["labels"], np.uint8)
+    except Exception as error:  # a damaged pickle may raise anything
+        raise ValueError(f"{name} is no CIFAR-10 batch: {error}") from error
+    if images.dtype != np.uint8 or images.shape != (rows, 3072) or labels.shape != (rows,):
+        raise ValueError(
+            f"{name} must hold {rows} x 3072 bytes and {rows} labels, "
+            f"it holds {list(images.shape)} {images.dtype} and {list(labels.shape)}"
+        )
+    return images.reshape(-1, 3, 32, 32), labels
+
+
+def read_cifar10(path: Path, rows: int = 10_000) -> Arrays:
+    """Read CIFAR-10 from the original archive, or from the folder that it unpacks to.
+
+    Pickles are read by an unpickler that builds arrays only (Krizhevsky, 2009, for the format).
+
+    Args:
+        path: ``cifar-10-python.tar.gz`` or ``cifar-10-batches-py``.
+        rows: images in each of the six batches.
+
+    Raises:
+        ValueError: a batch is missing, damaged, or of another size; the file is named.
+    """
+    read = _from_folder if path.is_dir() else _from_archive
+    parts = [_read_batch(raw, f"{path}/{name}", rows) for name, raw in read(path).items()]
+    images, labels = zip(*parts, strict=True)
+    return Arrays(np.concatenate(images[:5]), np.concatenate(labels[:5]), images[5], labels[5])
+
+
+def _from_folder(path: Path) -> dict[str, bytes]:
+    missing = [name for name in BATCHES if not (path / name).is_file()]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; unpack the archive anew")
+    return {name: (path / name).read_bytes() for name in BATCHES}
+
+
+def _from_archive(path: Path) -> dict[str, bytes]:
+    found = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = member.name.rsplit("/", 1)[-1]
+                if name in BATCHES and (file := archive.extractfile(member)) is not None:
+                    found[name] = file.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is a damaged archive: {error}") from error
+    if missing := [name for name in BATCHES if name not in found]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return {name: found[name] for name in BATCHES}
+
+
+def read_npz(path: Path, rows: tuple[int, int] = (10_000, 2_000)) -> Arrays:
+    """Read the CIFAR-10 subset: ``X_train`` [N, 32, 32, 3], ``y_train`` [N], and ``X_test`` ….
+
+    Args:
+        path: the ``.npz`` file; no array in it may need pickle.
+        rows: number of training and of test images.
+
+    Raises:
+        ValueError: arrays are missing or of another shape; the file is named.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {n: file[n] for n in ("X_train", "y_train", "X_test", "y_test")}
+    except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no CIFAR-10 subset: {error}") from error
+    for part, n in zip(("train", "test"), rows, strict=True):
+        images, labels = arrays[f"X_{part}"], arrays[f"y_{part}"]
+        if images.dtype != np.uint8 or images.shape != (n, 32, 32, 3) or labels.shape != (n,):
+            raise ValueError(
+                f"{path}: X_{part} must be uint8 [{n}, 32, 32, 3] with y_{part} [{n}], "
+                f"got {images.dtype} {list(images.shape)} and {list(labels.shape)}"
+            )
+    return Arrays(
+        _channels_first(arrays["X_train"]),
+        arrays["y_train"].astype(np.uint8),
+        _channels_first(arrays["X_test"]),
+        arrays["y_test"].astype(np.uint8),
+    )
+
+
+def _channels_first(images: Bytes) -> Bytes:
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))

@@ -1,0 +1,78 @@
+"""Answers laid over a data set that is never written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ["Overlay"]
+
+
+class Overlay:
+    """Named answers for some of N items; looking up and adding cost O(items touched).
+
+    Args:
+        n: how many items the data set has.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._row = torch.full((n,), -1, dtype=torch.int32)  # item -> row of the chunks joined
+        self._index: list[Tensor] = []
+        self._values: list[Mapping[str, Tensor]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, index: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Store answers ``name -> [K, ...]`` of the items ``index`` [K]; a later answer wins.
+
+        Raises:
+            ValueError: a number of answers that is not K, or names that differ from before.
+        """
+        for name, value in values.items():
+            if len(value) != len(index):
+                raise ValueError(f"{len(index)} items were asked, but {name!r} has {len(value)} answers")
+        if self._values and set(self._values[0]) != set(values):
+            raise ValueError(f"answers must name {sorted(self._values[0])}, got {sorted(values)}")
+        self._index.append(index.clone())
+        self._values.append({name: value.detach().cpu().clone() for name, value in values.items()})
+        self._row[index] = torch.arange(self._count, self._count + len(index), dtype=torch.int32)
+        self._count += len(index)
+
+    def _join(self) -> None:
+        if len(self._values) > 1:
+            names = list(self._values[0])
+            self._values = [{n: torch.cat([v[n] for v in self._values]) for n in names}]
+            self._index = [torch.cat(self._index)]
+
+    def get(self, index: Tensor, name: str = "y") -> tuple[Tensor, Tensor] | None:
+        """(answers [K, ...], answered [K] bool) for some items; None when there are none at all."""
+        if not self._count or name not in self._values[0]:
+            return None
+        self._join()
+        row = self._row[index].long()
+        answered = row >= 0
+        return self._values[0][name][row.clamp_min(0)], answered
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors only, as a weights-only load wants them."""
+        if not self._count:
+            return {}
+        self._join()
+        return {"index": self._index[0], **{f"values.{n}": v for n, v in self._values[0].items()}}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of :meth:`state_dict`, on an empty overlay."""
+        if state:
+            values = {k.removeprefix("values."): v for k, v in state.items() if k != "index"}
+            self.put(state["index"], values)
+
+    def update_hash(self, digest: hashlib._Hash) -> None:
+        """Feed all answers into a hash."""
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())

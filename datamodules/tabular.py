@@ -1,0 +1,205 @@
+"""A user's own table: CSV or parquet, features encoded and standardised, targets maybe missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .base import ActiveDataModule, Splits
+from .partition import held_out, scaling
+from .tables import (
+    Encoder,
+    check_columns,
+    class_targets,
+    number_targets,
+    read_table,
+    read_text,
+)
+from .tensors import TensorItems
+
+__all__ = ["TabularDataModule"]
+
+
+class TabularDataModule(ActiveDataModule):
+    """A table of features and one target; rows with an empty target are pool items without label.
+
+    Items are float32 [E]: numeric columns standardised on the labelled and pool rows (not on
+    validation and test), categories one-hot in a fixed order. Positions are the rows of the file,
+    counted from 0 after the header. Classes become 0..C-1 (``class_names`` tells which); regression
+    targets keep their unit.
+
+    Args:
+        path: CSV (plain or compressed) or parquet file with column names.
+        target: the column to predict.
+        task: "classification" or "regression".
+        categorical: columns to take as categories; None takes text, category and bool columns. An
+            empty cell is a category of its own.
+        drop: columns to leave out, for example identifiers.
+        test: share or number of labelled rows held out for the test (class by class), or the path
+            of a second table with the same columns.
+        val: share or number of labelled rows for validation; None for none.
+        missing: what to do with empty or infinite cells of numeric columns: "error", or "mean" of
+            the labelled and pool rows.
+        separator: between the cells of a text file; None takes a tab for ``.tsv``, else a comma.
+        split_seed: of the test and validation draws; they do not change with the seed of a run.
+        initial: as in :class:`ActiveDataModule`; None for all labelled rows where some rows have
+            no label, else 10.
+        kwargs: see :class:`ActiveDataModule`.
+    """
+
+    feature_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        path: str,
+        target: str,
+        *,
+        task: Literal["classification", "regression"] = "classification",
+        categorical: list[str] | None = None,
+        drop: list[str] | tuple[str, ...] = (),
+        test: float | str = 0.2,
+        val: float | None = None,
+        missing: Literal["error", "mean"] = "error",
+        separator: str | None = None,
+        split_seed: int = 0,
+        initial: int | float | str | list[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name, value, allowed in (
+            ("task", task, ("classification", "regression")),
+            ("missing", missing, ("error", "mean")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        super().__init__(
+            train=None,
+            test=None,
+            pool=None,
+            val=None,
+            groups=None,
+            collate=None,
+            initial=10 if initial is None else initial,
+            **kwargs,
+        )
+        self.path, self.target, self.task = Path(path).expanduser(), target, task
+        self.categorical, self.drop = categorical, tuple(drop)
+        self.test_size, self.val_size, self.split_seed = test, val, split_seed
+        self.missing, self.separator = missing, separator
+        self._default_initial = initial is None
+
+    def load(self) -> Splits:
+        """Read, encode, draw the fixed parts, standardise.
+
+        Raises:
+            FileNotFoundError: no file at ``path``.
+            ValueError: an empty table, an unknown column, a cell that is no number where one is
+                needed, or fewer than two classes.
+        """
+        frame = read_table(self.path, self.separator)
+        columns = self._columns(frame)
+        targets = self._targets(frame)
+        known = ~targets.isnan() if targets.is_floating_point() else targets >= 0
+        labelled = known.nonzero().flatten()
+        if not len(labelled):
+            raise ValueError(f"{self.path}: no row has a {self.target!r}; label some rows first")
+        other = Path(self.test_size).expanduser() if isinstance(self.test_size, str) else None
+        test, val = held_out(
+            labelled,
+            test=None if isinstance(self.test_size, str) else self.test_size,
+            val=self.val_size,
+            seed=self.split_seed,
+            classes=targets[labelled] if self.task == "classification" else None,
+        )
+        encoder = Encoder.learn(frame, columns, self.categorical)
+        features = encoder(frame)
+        mean, std = self._scaling(features, encoder, test, val)
+        items = self._items(features, targets, encoder, mean, std, self.path)
+        if not bool(known.all()):
+            self.given = labelled
+            if self._default_initial:
+                self.initial = "given"
+        self.feature_names, self.in_features = encoder.names, features.shape[1]
+        if other is None:
+            return Splits(train=items, test=test, val=val)
+        return Splits(train=items, test=self._read_test(other, encoder, mean, std), val=val)
+
+    def _columns(self, frame: pd.DataFrame) -> list[str]:
+        check_columns(frame, [self.target], "target", self.path)
+        check_columns(frame, self.drop, "drop", self.path)
+        check_columns(frame, self.categorical or (), "categorical", self.path)
+        if self.target in (*self.drop, *(self.categorical or ())):
+            raise ValueError(f"{self.target!r} is the target; take it out of drop and categorical")
+        columns = [c for c in frame.columns if c != self.target and c not in self.drop]
+        if not columns:
+            raise ValueError(f"{self.path} has no column left besides the target {self.target!r}")
+        return columns
+
+    def _targets(self, frame: pd.DataFrame) -> Tensor:
+        """Class of each row [N] (-1 where empty), or its number (NaN where empty)."""
+        if self.task == "regression":
+            self.outputs = 1
+            return number_targets(frame[self.target], self.path)
+        names, order = class_targets(read_text(self.path, self.separator)[self.target])
+        if len(order) < 2:
+            raise ValueError(
+                f"{self.path}: target {self.target!r} has {len(order)} class(es) "
+                f"({', '.join(order)}); classification needs at least two"
+            )
+        self.classes, self.class_names = len(order), order
+        number = {name: i for i, name in enumerate(order)}
+        return torch.tensor([-1 if name is None else number[name] for name in names])
+
+    def _scaling(
+        self, features: Tensor, encoder: Encoder, test: Tensor | None, val: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [E] of the numeric features; 0 and 1 for categories."""
+        mean, std = scaling(features, test, val)
+        if empty := [n for n, m in zip(encoder.names, mean, strict=True) if bool(m.isnan())]:
+            raise ValueError(
+                f"{self.path}: {', '.join(empty)} hold no number in any row; name them in drop"
+            )
+        return mean.where(encoder.numeric, 0.0), std.where(encoder.numeric, 1.0)
+
+    def _items(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        encoder: Encoder,
+        mean: Tensor,
+        std: Tensor,
+        path: Path,
+    ) -> TensorItems:
+        gaps = features.isnan().sum(0)
+        if self.missing == "error" and bool(gaps.any()):
+            counts = zip(encoder.names, gaps.tolist(), strict=True)
+            listed = ", ".join(f"{name} ({n})" for name, n in counts if n)
+            raise ValueError(
+                f"{path}: empty or infinite cells in numeric columns: {listed}; fill them, "
+                'drop the columns, or say missing="mean"'
+            )
+        return TensorItems(((features - mean) / std).nan_to_num(0.0).float(), targets)
+
+    def _read_test(self, path: Path, encoder: Encoder, mean: Tensor, std: Tensor) -> TensorItems:
+        frame = read_table(path, self.separator)
+        check_columns(frame, [self.target], "target", path)
+        check_columns(frame, encoder.columns, "feature", path)
+        if self.task == "regression":
+            targets = number_targets(frame[self.target], path)
+            empty = int(targets.isnan().sum())
+        else:
+            names, order = class_targets(read_text(path, self.separator)[self.target])
+            empty = names.count(None)
+            known = list(self.class_names or ())
+            if unseen := sorted(set(order) - set(known)):
+                raise ValueError(
+                    f"{path}: class(es) {', '.join(unseen)} never occur in {self.path}, "
+                    f"which has {', '.join(known)}"
+                )
+            targets = torch.tensor([-1 if n is None else known.index(n) for n in names])
+        if empty:
+            raise ValueError(f"{path}: {empty} test rows have no {self.target!r}; remove them")
+        return self._items(encoder(frame), targets, encoder, mean, std, path)

@@ -1,0 +1,32 @@
+"""Active learning on PyTorch Lightning: which items to label next, and whether that helped."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .rounds import ActiveLearner, History
+    from .rounds.replay import replay
+    from .rounds.suggest import suggest
+
+__version__ = "0.1.0"
+__all__ = ["ActiveLearner", "History", "__version__", "replay", "suggest"]
+
+_HOME = {
+    "ActiveLearner": "lightning_al.rounds",
+    "History": "lightning_al.rounds",
+    "replay": "lightning_al.rounds.replay",
+    "suggest": "lightning_al.rounds.suggest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names at their first use: ``import lightning_al`` itself stays cheap."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'lightning_al' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

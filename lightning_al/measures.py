@@ -1,0 +1,231 @@
+"""Pure per-item scores: tensors in, scores out; higher = acquire first.
+
+No model, no random numbers, no state. Class scores of one distribution take ``probs [..., C]``
+and reduce the last axis; scores of a posterior take ``probs [N, S, C]`` or ``mean [N, S, D]`` and
+give ``[N]``. Half-precision inputs are computed in float32. ``0 log 0 = 0``; NaN stays NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "BOUNDS",
+    "bald",
+    "entropy",
+    "expected",
+    "least_confidence",
+    "margin",
+    "of_mean",
+    "over_places",
+    "ratio",
+    "variance",
+]
+
+BOUNDS: Mapping[str, Callable[[int, int], tuple[float, float]]] = MappingProxyType(
+    {
+        "entropy": lambda samples, classes: (0.0, math.log(classes)),
+        "least_confidence": lambda samples, classes: (0.0, 1 - 1 / classes),
+        "margin": lambda samples, classes: (0.0, 1.0),
+        "ratio": lambda samples, classes: (0.0, 1.0),
+        "bald": lambda samples, classes: (0.0, math.log(min(samples, classes))),
+        "variance": lambda samples, classes: (0.0, math.inf),
+        "expected": lambda samples, classes: (-math.inf, math.inf),
+    }
+)
+"""Name -> (S, C) -> the attainable (lowest, highest) score."""
+
+# Elements of a block: 256 KiB of float32, so that input, logarithm and product stay in a core's
+# L2 cache. A GPU wants few large launches; there the block only bounds the memory.
+_CPU_BLOCK, _GPU_BLOCK = 2**16, 2**26
+
+
+def _full(values: Tensor) -> Tensor:
+    """At least float32 (half precision has no room for p log p)."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def _p_log_p(probs: Tensor) -> Tensor:
+    """P log p of each element, 0 at p = 0 (the kernel of `log` is vectorised, `entr`'s is not)."""
+    return probs.clamp_min(torch.finfo(probs.dtype).tiny).log_().mul_(probs)
+
+
+def _two_best(probs: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    if probs.ndim == 0 or probs.shape[-1] < 2:
+        raise ValueError(
+            f"{name} needs probs [..., C] with C >= 2, got {list(probs.shape)}; "
+            "for one sigmoid output stack (1 - p, p)"
+        )
+    best = _full(probs).topk(2, dim=-1).values
+    return best[..., 0], best[..., 1]
+
+
+def entropy(probs: Tensor) -> Tensor:
+    """Shannon entropy in nats: probs [..., C] -> [...] in [0, log C].
+
+    Source: Shannon (1948), section 6; to choose queries: Settles (2009), section 3.1.
+
+    >>> entropy(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
+    tensor([0.6931, 0.0000])
+    """
+    return _p_log_p(_full(probs)).sum(-1).neg_().clamp_min(0)
+
+
+def least_confidence(probs: Tensor) -> Tensor:
+    """One minus the largest probability: probs [..., C] -> [...] in [0, 1 - 1/C].
+
+    Source: Lewis and Gale (1994); for many classes Culotta and McCallum (2005).
+
+    >>> least_confidence(torch.tensor([[0.75, 0.25], [1.0, 0.0]]))
+    tensor([0.2500, 0.0000])
+    """
+    return 1 - _full(probs).amax(-1)
+
+
+def margin(probs: Tensor) -> Tensor:
+    """One minus the lead of the best class, 1 - (p1 - p2): probs [..., C] -> [...] in [0, 1].
+
+    Source: Scheffer, Decomain and Wrobel (2001).
+
+    Raises:
+        ValueError: fewer than two classes.
+
+    >>> margin(torch.tensor([[0.5, 0.5, 0.0], [0.75, 0.25, 0.0]]))
+    tensor([1.0000, 0.5000])
+    """
+    first, second = _two_best(probs, "margin")
+    return 1 - (first - second)
+
+
+def ratio(probs: Tensor) -> Tensor:
+    """Second-best over best probability, p2 / p1: probs [..., C] -> [...] in [0, 1].
+
+    Source: Munro, Human-in-the-Loop Machine Learning (2021), chapter 3.
+
+    Raises:
+        ValueError: fewer than two classes.
+
+    >>> ratio(torch.tensor([[0.5, 0.5], [0.8, 0.2]]))
+    tensor([1.0000, 0.2500])
+    """
+    first, second = _two_best(probs, "ratio")
+    return second / first
+
+
+def bald(probs: Tensor) -> Tensor:
+    """Mutual information of label and model: probs [N, S, C] -> [N] in [0, log min(S, C)].
+
+    Exact for the S given members: entropy of the mean minus mean of the entropies. Works in
+    blocks that fit the cache, so it needs a few hundred KiB beyond its input.
+
+    Source: Houlsby et al. (2011), equation 2; over dropout masks Gal, Islam, Ghahramani (2017).
+
+    Raises:
+        ValueError: probs of another number of axes.
+
+    >>> bald(torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]]))
+    tensor([0.6931, 0.0000])
+    """
+    if probs.ndim != 3:
+        raise ValueError(
+            f"bald needs probs [N, S, C], got {list(probs.shape)}; add the sample axis with "
+            "probs[:, None], or fold places with over_places"
+        )
+    block = _CPU_BLOCK if probs.device.type == "cpu" else _GPU_BLOCK
+    rows = max(1, block // max(1, probs[:1].numel()))
+    return torch.cat([_bald_of(part) for part in torch.split(probs, rows)])
+
+
+def _bald_of(probs: Tensor) -> Tensor:
+    probs = _full(probs).contiguous()
+    within = _p_log_p(probs).flatten(1).sum(1).div_(probs.shape[1])  # -mean of the entropies
+    return within.sub_(_p_log_p(probs.mean(1)).sum(1)).clamp_min_(0)
+
+
+def of_mean(measure: Callable[[Tensor], Tensor], probs: Tensor) -> Tensor:
+    """A measure of the posterior's mean distribution: probs [N, S, C] -> measure([N, C]) = [N].
+
+    >>> of_mean(entropy, torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]))
+    tensor([0.6931])
+    """
+    return measure(_full(probs).mean(1))
+
+
+def variance(mean: Tensor, variance: Tensor | None = None) -> Tensor:
+    """Predictive variance, summed over outputs: mean [N, S, D] (, variance [N, S, D]) -> [N] >= 0.
+
+    Law of total variance: the members' spread (population variance, epistemic) plus the mean of
+    their own ``variance`` (aleatoric) where given. In squared target units.
+
+    Source: Kendall and Gal (2017), equation 9.
+
+    Raises:
+        ValueError: not [N, S, D], or two shapes.
+
+    >>> variance(torch.tensor([[[1.0], [3.0]], [[2.0], [2.0]]]))
+    tensor([1., 0.])
+    """
+    _check_regression("variance", mean)
+    spread = _full(mean).var(1, correction=0)
+    if variance is not None:
+        if variance.shape != mean.shape:
+            raise ValueError(
+                f"variance needs mean and variance of one shape [N, S, D], got "
+                f"{list(mean.shape)} and {list(variance.shape)}"
+            )
+        spread = spread + _full(variance).mean(1)
+    return spread.sum(-1)
+
+
+def expected(mean: Tensor, maximize: bool = True, output: int | None = None) -> Tensor:
+    """Posterior mean of one output: mean [N, S, D] -> [N], negated to minimise; target units.
+
+    The greedy (exploiting) end of Bayesian optimisation. ``output`` names one of D > 1 outputs.
+
+    Source: Mockus (1975); the greedy rule of Graff, Shakhnovich and Coley (2021).
+
+    Raises:
+        ValueError: not [N, S, D], or D > 1 without ``output``, or no such output.
+
+    >>> expected(torch.tensor([[[1.0], [3.0]]])), expected(torch.tensor([[[1.0]]]), maximize=False)
+    (tensor([2.]), tensor([-1.]))
+    """
+    _check_regression("expected", mean)
+    outputs = mean.shape[-1]
+    if output is None and outputs != 1:
+        raise ValueError(f"expected ranks one output, got D = {outputs}; name it: output=0")
+    if not 0 <= (output or 0) < outputs:
+        raise ValueError(f"expected got output={output}, but D = {outputs}; use 0 to {outputs - 1}")
+    score = _full(mean)[..., output or 0].mean(1)
+    return score if maximize else -score
+
+
+def _check_regression(name: str, mean: Tensor) -> None:
+    if mean.ndim != 3:
+        raise ValueError(
+            f"{name} needs mean [N, S, D], got {list(mean.shape)}; "
+            "add the sample axis with mean[:, None], the output axis with mean[..., None]"
+        )
+
+
+def over_places(score: Callable[..., Tensor], *values: Tensor) -> Tensor:
+    """Mean of a score over the places of an item: values [N, S, C, *P] -> [N].
+
+    Each place (pixel, label of a multi-label item) is scored as an item of its own:
+    ``score`` gets ``[N * P, S, C]`` and gives ``[N * P]`` (or ``[N * P, S]``, averaged over S).
+    Values without places, [N, S, C], pass through.
+
+    >>> over_places(bald, torch.tensor([[[[1.0, 1.0], [0.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]]]))
+    tensor([0.3466])
+    """
+    items = values[0].shape[0]
+    folded = [v.flatten(3).permute(0, 3, 1, 2).flatten(0, 1) if v.ndim > 3 else v for v in values]
+    scores = score(*folded)
+    if scores.ndim == 2:
+        scores = scores.mean(1)
+    return scores if values[0].ndim <= 3 else scores.reshape(items, -1).mean(1)

@@ -1,0 +1,8 @@
+"""Small networks that record how they were built, and ensembles of any network."""
+
+from .chains import MLP, SmallCNN
+from .ensemble import Ensemble
+from .resnet import ResNet18
+from .specs import build, embedding_layer, spec_of
+
+__all__ = ["MLP", "Ensemble", "ResNet18", "SmallCNN", "build", "embedding_layer", "spec_of"]

@@ -1,0 +1,88 @@
+"""How a network was built, as plain values: what a checkpoint keeps so that it can be rebuilt."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any, cast
+
+from torch import nn
+
+__all__ = ["build", "embedding_layer", "needed", "record", "spec_of"]
+
+
+def record(network: nn.Module, cls: type[nn.Module], /, **init_args: Any) -> None:
+    """Write ``network.spec``, unless ``network`` is of a subclass with arguments of its own."""
+    if type(network) is cls:
+        path = f"{cls.__module__.rpartition('.')[0]}.{cls.__qualname__}"
+        network.spec = {"class_path": path, "init_args": init_args}  # type: ignore[assignment]
+
+
+def spec_of(network: nn.Module) -> dict[str, Any] | None:
+    """The plain values that :func:`build` rebuilds ``network`` from; None where it has none."""
+    spec = getattr(network, "spec", None)
+    return dict(spec) if isinstance(spec, Mapping) else None
+
+
+def needed(network: str, **sizes: Any) -> None:
+    """Refuse sizes that were left out.
+
+    Raises:
+        ValueError: a size that is None.
+    """
+    if absent := [name for name, value in sizes.items() if value is None]:
+        names = " and ".join(absent)
+        raise ValueError(
+            f"{network} needs {names}, got None; give a number (the command line fills it in from "
+            "a datamodule that knows it)"
+        )
+
+
+def build(spec: Mapping[str, Any] | nn.Module) -> nn.Module:
+    """A new network, with fresh weights, from ``{"class_path": ..., "init_args": {...}}``.
+
+    A module is returned as it is.
+
+    Raises:
+        ValueError: no such class, a class that is no ``nn.Module``, or arguments it does not take.
+
+    >>> build({"class_path": "lightning_al.networks.MLP",
+    ...        "init_args": {"in_features": 2, "hidden": [], "outputs": 3}})[-1]
+    Linear(in_features=2, out_features=3, bias=True)
+    """
+    if isinstance(spec, nn.Module):
+        return spec
+    if not isinstance(spec, Mapping) or "class_path" not in spec:
+        raise ValueError(
+            "a network is an nn.Module or {'class_path': …, 'init_args': {…}}, "
+            f"got {type(spec).__name__} {spec!r}"
+        )
+    path = str(spec["class_path"])
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"cannot find the network class {path!r}: {error}") from None
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise ValueError(f"{path!r} is no nn.Module class")
+    init_args = dict(spec.get("init_args") or {})
+    try:
+        inspect.signature(cls).bind(**init_args)
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}; it takes {inspect.signature(cls)}") from None
+    return cls(**init_args)
+
+
+def embedding_layer(network: nn.Module) -> str | tuple[str, ...] | None:
+    """Where the embedding of ``network`` lies: the input of its last ``nn.Linear``.
+
+    Networks that keep it elsewhere say so in an attribute ``embedding_layer``. The name is
+    relative to ``network``, ``"6:input"``; several names are put side by side; None where there
+    is no linear layer. "Last" is the order of registration.
+    """
+    own = getattr(network, "embedding_layer", None)
+    if own is not None:
+        return cast("str | tuple[str, ...]", own)
+    linear = [name for name, m in network.named_modules() if isinstance(m, nn.Linear)]
+    return f"{linear[-1]}:input" if linear else None

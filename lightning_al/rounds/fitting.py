@@ -1,0 +1,185 @@
+"""One round's fit: an ordinary Lightning fit under a fresh Trainer."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch import Tensor
+
+from lightning_al.randomness import seeded
+
+from .weights import start_weights
+from .world import ALONE, World
+
+__all__ = ["Recipe", "fit_round", "test_round"]
+
+QUIET: dict[str, Any] = {
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the datamodule shards by itself
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the fits of a run are made.
+
+    Args:
+        task: builds a fresh module; an instance is copied each round.
+        trainer: Trainer arguments, copied anew each round, or a function that builds a Trainer.
+        weights: policy from :mod:`lightning_al.rounds.weights`.
+        restore: "last" keeps the weights of the last step, "best" those of the ModelCheckpoint
+            among the callbacks.
+        loggers: shared by all rounds, so that a run is one run.
+    """
+
+    task: Callable[[], LightningModule] | LightningModule
+    trainer: Mapping[str, Any] | Callable[[], Trainer]
+    weights: str = "reset"
+    restore: str = "last"
+    loggers: Sequence[Logger] = ()
+
+    def build_task(self, seed: int, round: int, previous: Mapping[str, Tensor] | None) -> Any:
+        """The module of a round with its start weights."""
+        with seeded(seed, round, "build"):
+            module = (
+                copy.deepcopy(self.task) if isinstance(self.task, LightningModule) else self.task()
+            )
+        if not isinstance(module, LightningModule):
+            raise TypeError(
+                f"task must be a LightningModule or a function that builds one, got "
+                f"{type(module).__name__}"
+            )
+        start_weights(module, self.weights, previous, seed, round)
+        return module
+
+    def build_trainer(self, callbacks: Sequence[Callback] = (), folder: Path | None = None) -> Trainer:
+        """A fresh Trainer with fresh callbacks; ``callbacks`` come on top."""
+        if callable(self.trainer):
+            with _quietly():
+                trainer = self.trainer()
+            trainer.callbacks.extend(callbacks)
+            if self.loggers:
+                trainer.loggers = [*trainer.loggers, *self.loggers]
+            return trainer
+        given = dict(self.trainer)
+        logger = given.pop("logger", None)
+        own = [logger] if isinstance(logger, Logger) else list(logger or []) if logger is not True else []
+        arguments = QUIET | copy.deepcopy(given)
+        mine = arguments.pop("callbacks", None) or []
+        mine = [mine] if isinstance(mine, Callback) else list(mine)
+        arguments["callbacks"] = [*mine, *callbacks]
+        arguments.setdefault("enable_checkpointing", any(isinstance(c, Checkpoint) for c in mine))
+        arguments["logger"] = [*own, *self.loggers] or False
+        if folder is not None:
+            arguments.setdefault("default_root_dir", str(folder))
+        with _quietly():
+            return Trainer(**arguments)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Silence the advice that does not fit a run of many small fits."""
+    with warnings.catch_warnings():
+        for text in (
+            ".*does not have many workers.*",
+            ".*The number of training batches.*",
+            ".*GPU available but not used.*",
+            ".*Checkpoint directory .* exists.*",
+            ".*No `test_dataloader.*",
+            ".*across ranks is zero.*",
+        ):
+            warnings.filterwarnings("ignore", text)
+        yield
+
+
+def fit_round(
+    recipe: Recipe,
+    datamodule: Any,
+    trainer: Trainer,
+    *,
+    seed: int,
+    round: int,
+    previous: Mapping[str, Tensor] | None = None,
+    world: World = ALONE,
+) -> LightningModule:
+    """Fit a fresh module on the labelled set; all ranks end with rank 0's weights.
+
+    Raises:
+        ValueError: the fit saw no batch, or its weights are not finite.
+    """
+    module: LightningModule = recipe.build_task(seed, round, previous)
+    alone = world.size > 1 and getattr(module, "full_batch", False)
+    if not (alone and world.rank):
+        with seeded(seed, round, "fit"), _quietly():
+            if alone:
+                trainer = _on_one_device(recipe, trainer)
+            trainer.fit(module, datamodule=datamodule)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if recipe.restore == "best" and world.rank == 0:
+            _load_best(module, trainer)
+    world.sync_weights(module)
+    _refuse_diverged(module, round)
+    return module
+
+
+def _on_one_device(recipe: Recipe, trainer: Trainer) -> Trainer:
+    """A Trainer for rank 0 alone: tasks fitted on all data at once are not split over ranks."""
+    if callable(recipe.trainer):
+        raise ValueError(
+            "a full-batch task on several processes needs trainer as a dict of arguments, so that "
+            "rank 0 can fit it alone"
+        )
+    arguments = {k: v for k, v in recipe.trainer.items() if k not in ("strategy", "num_nodes")}
+    ours = [c for c in trainer.callbacks if getattr(c, "counts_batches", False)]
+    lone = Recipe(recipe.task, {**arguments, "devices": 1}, loggers=recipe.loggers)
+    return lone.build_trainer(ours)
+
+
+def _load_best(module: LightningModule, trainer: Trainer) -> None:
+    for callback in trainer.callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
+            state = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
+            module.load_state_dict(state["state_dict"])
+            return
+    raise ValueError(
+        "restore='best' needs a ModelCheckpoint with a monitor among the Trainer's callbacks, "
+        "and a validation set for it to look at"
+    )
+
+
+def _refuse_diverged(module: LightningModule, round: int) -> None:
+    for name, value in module.state_dict().items():
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(
+                f"the fit of round {round} diverged: {name} is not finite; lower the learning "
+                "rate, clip gradients (trainer.gradient_clip_val), or look for NaN in the features"
+            )
+
+
+def test_round(module: LightningModule, datamodule: Any, trainer: Trainer) -> dict[str, float]:
+    """Metrics of the fit and of the test set, by name."""
+    metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if v.numel() == 1}
+    if is_overridden("test_step", module):
+        with _quietly():
+            results = trainer.test(module, datamodule=datamodule, verbose=False)
+        for result in results:
+            metrics |= {k: float(v) for k, v in result.items()}
+    else:
+        warnings.warn(
+            f"{type(module).__name__} has no test_step: the run records no test metric", stacklevel=2
+        )
+    return metrics

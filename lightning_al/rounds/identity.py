@@ -1,0 +1,82 @@
+"""What makes a run this run: plain values, so that a folder is never continued by another one."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from .driver import ActiveLearner
+
+__all__ = ["describe", "differences", "digest", "plain"]
+
+
+def plain(value: Any) -> Any:
+    """A JSON-able image of a setting, without memory addresses."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, torch.Tensor):
+        return hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()[:12]
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
+    if isinstance(value, functools.partial):
+        return {"partial": plain(value.func), "args": plain(value.args), **plain(value.keywords)}
+    if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    if hasattr(value, "__dataclass_fields__"):
+        fields = {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {"class": type(value).__qualname__, **fields}
+    return type(value).__qualname__
+
+
+def describe(learner: ActiveLearner, strategy: Any, datamodule: Any) -> dict[str, Any]:
+    """The settings that decide what a run does."""
+    if learner.config is not None:
+        return dict(plain(learner.config))
+    return {
+        "task": plain(learner.task),
+        "data": {
+            "class": type(datamodule).__qualname__,
+            "items": len(datamodule.items),
+            "batch_size": datamodule.batch_size,
+            "state": datamodule.fingerprint(),
+        },
+        "strategy": plain(strategy),
+        "query_size": learner.query_size,
+        "budget": learner.budget,
+        "trainer": plain(learner.trainer),
+        "weights": learner.weights,
+        "restore": learner.restore,
+        "posterior": plain(learner.posterior),
+        "adapter": plain(learner.adapter),
+        "oracle": plain(learner.oracle),
+        "stopping": plain(list(learner.stopping)),
+        "seed": learner.seed,
+    }
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Eight letters that name a configuration."""
+    text = json.dumps(config, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def differences(old: Any, new: Any, at: str = "") -> list[str]:
+    """Where two configurations differ, as ``key: old -> new``."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found: list[str] = []
+        for key in sorted({*old, *new}):
+            place = f"{at}.{key}" if at else str(key)
+            found += differences(old.get(key), new.get(key), place)
+        return found
+    return [] if old == new else [f"{at}: {old!r} -> {new!r}"]

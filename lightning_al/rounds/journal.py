@@ -1,0 +1,153 @@
+"""The journal: what a run did, written and synced before it does the next thing.
+
+One JSON object a line, each with a checksum. A torn last line is what a crash leaves: it is
+dropped with a notice. Any other bad line is an error, for the record cannot be trusted then.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["EVENTS", "Journal", "JournalError", "read_journal"]
+
+log = logging.getLogger(__name__)
+
+EVENTS = ("start", "fitted", "scored", "chosen", "asked", "labelled", "committed")
+"""The stages in their order; "start" comes once, the others once a round."""
+
+Hook = Callable[[str, str], None]
+
+
+class JournalError(ValueError):
+    """The journal cannot be read or belongs to another run."""
+
+
+def _no_hook(moment: str, event: str) -> None:
+    """Nothing happens."""
+
+
+fault_hook: Hook = _no_hook
+"""Called as ``hook(moment, event)`` around every write and sync; tests kill the process here."""
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: a number that is none becomes null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else repr(value)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _encode(record: dict[str, Any]) -> bytes:
+    body = json.dumps(_plain(record), separators=(",", ":"), allow_nan=False)
+    crc = zlib.crc32(body.encode())
+    return f'{body[:-1]},"crc":"{crc:08x}"}}\n'.encode()
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    """The record of a line, or None where the line is damaged."""
+    head, mark, tail = line.rpartition(b',"crc":"')
+    if not mark or not tail.endswith(b'"}'):
+        return None
+    body = head + b"}"
+    if f"{zlib.crc32(body):08x}".encode() != tail[:-2]:
+        return None
+    record: dict[str, Any] = json.loads(body)
+    return record
+
+
+def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """All records of a journal, and how many bytes of the file are sound.
+
+    Raises:
+        JournalError: a damaged line that is not the last one.
+    """
+    if not path.exists():
+        return [], 0
+    data = path.read_bytes()
+    records: list[dict[str, Any]] = []
+    sound = 0
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        last = number == len(lines)  # what follows the last newline: torn, or empty
+        if last and not line:
+            break
+        record = None if last else _decode(line)
+        if record is None:
+            if last:
+                log.warning(
+                    "%s: line %d is incomplete (the run was cut off while writing it); "
+                    "dropped, its stage is done again",
+                    path,
+                    number,
+                )
+                break
+            raise JournalError(
+                f"{path}: line {number} is damaged (checksum does not match). Restore the file "
+                f"from a copy, or cut it off before line {number} to go on from there: "
+                f"head -n {number - 1} journal.jsonl > fixed && mv fixed journal.jsonl"
+            )
+        records.append(record)
+        sound += len(line) + 1
+    return records, sound
+
+
+class Journal:
+    """Append-only record of one run, for its one writer (rank 0)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records, self._sound = read_journal(path)
+
+    def append(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Write one record and sync it; only then it counts.
+
+        Raises:
+            OSError: the disk would not take it; what was there before is intact.
+        """
+        record = {"event": event, **fields}
+        line = _encode(record)
+        fresh = not self.path.exists()
+        fault_hook("before-write", event)
+        try:
+            with open(self.path, "r+b" if not fresh else "wb", buffering=0) as file:
+                file.truncate(self._sound)
+                file.seek(self._sound)
+                written = 0
+                while written < len(line):
+                    written += file.write(line[written:])
+                fault_hook("after-write", event)
+                fault_hook("before-sync", event)
+                os.fsync(file.fileno())
+            if fresh:
+                sync_folder(self.path.parent)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"cannot write {event!r} to the journal {self.path}: {os.strerror(error.errno or 0)}"
+                "; nothing is lost: make room and run the same command again",
+            ) from error
+        fault_hook("after-sync", event)
+        self._sound += len(line)
+        record = json.loads(json.dumps(_plain(record)))
+        self.records.append(record)
+        return record
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new or renamed file's entry durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

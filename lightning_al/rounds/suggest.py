@@ -1,0 +1,87 @@
+"""One shot: which items to label next, from a model that is trained already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytorch_lightning import LightningModule
+
+from lightning_al.randomness import generator
+from lightning_al.records import Acquisition
+from lightning_al.tasks import Adapter
+
+from .files import replacing
+from .scoring import Scorer
+
+if TYPE_CHECKING:
+    from lightning_al.protocols import QueryStrategy
+
+__all__ = ["suggest", "write_suggestions"]
+
+
+def suggest(
+    model: LightningModule,
+    datamodule: Any,
+    strategy: QueryStrategy | str | Mapping[str, Any],
+    k: int,
+    *,
+    posterior: Any = None,
+    adapter: Adapter | None = None,
+    seed: int = 0,
+) -> Acquisition:
+    """The ``k`` items of the pool to label next; nothing is trained or changed.
+
+    Args:
+        model: a trained LightningModule; scored on the device it lies on.
+        datamodule: an ``ActiveDataModule``; its pool is scored under the test transform.
+        strategy: a query strategy, its name, or ``{"name": …, **arguments}``.
+        k: how many.
+        posterior: for strategies that need several functions, such as ``MCDropout(20)``.
+        adapter: how to get outputs and embeddings from a module of your own.
+        seed: breaks ties, and drives strategies that draw.
+
+    Raises:
+        ValueError: ``k`` larger than the pool, or a model that cannot serve the strategy.
+    """
+    from lightning_al.strategies import resolve  # inside: the core never imports a sibling
+
+    chosen_by: Any = resolve(strategy)
+    datamodule.setup()
+    n = len(datamodule.pool)
+    if not 1 <= k <= n:
+        raise ValueError(f"cannot suggest {k} of {n} candidates; give k from 1 to {n}")
+    scorer = Scorer(
+        task=model,
+        datamodule=datamodule,
+        adapter=adapter or Adapter.for_task(model),
+        posterior=posterior,
+        seed=seed,
+    )
+    clock = time.perf_counter()
+    acquisition: Acquisition = chosen_by.choose(
+        scorer.pool(chosen_by), k, generator(seed, 0, "choose")
+    )
+    return replace(acquisition, seconds=time.perf_counter() - clock)
+
+
+def write_suggestions(acquisition: Acquisition, datamodule: Any, path: Path) -> None:
+    """Write a CSV of rank, index, path and score, best first."""
+    import pandas as pd
+
+    assert acquisition.index is not None
+    index = acquisition.index.tolist()
+    scores = [None] * len(index) if acquisition.scores is None else acquisition.scores.tolist()
+    frame = pd.DataFrame(
+        {
+            "rank": range(1, len(index) + 1),
+            "index": index,
+            "path": [datamodule.item_path(i) for i in index],
+            "score": scores,
+        }
+    )
+    with replacing(path) as file:
+        frame.to_csv(file, index=False)

@@ -1,0 +1,72 @@
+"""Tables of a run folder: ``metrics.csv`` (a row a round) and ``acquired.csv`` (a row an item).
+
+Both are rebuilt from the committed rounds and replaced whole, so they are right after a resume.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .files import replacing
+from .records import Round
+
+__all__ = ["AcquiredItem", "acquired_items", "write_acquired_csv", "write_metrics_csv"]
+
+
+@dataclass(frozen=True)
+class AcquiredItem:
+    """One bought item: a row of ``acquired.csv``."""
+
+    round: int
+    index: int  # position in the data set
+    path: str | None  # its file, for data sets made of files
+    score: float | None
+    label: Any  # the answer, a plain value; None where the oracle refused
+
+    @classmethod
+    def columns(cls) -> list[str]:
+        """Names of the columns."""
+        return [f.name for f in fields(cls)]
+
+
+def acquired_items(round: Round, datamodule: Any = None) -> list[AcquiredItem]:
+    """The items bought in one round, first choice first.
+
+    Args:
+        round: the committed round.
+        datamodule: asked for ``item_path(index)`` and ``answer(index)`` where it has them.
+    """
+    path = getattr(datamodule, "item_path", None) or (lambda _: None)
+    answer = getattr(datamodule, "answer", None) or (lambda _: None)
+    refused = set(round.refused)
+    scores: Sequence[float | None] = round.scores or [None] * len(round.acquired)
+    return [
+        AcquiredItem(round.round, i, path(i), score, None if i in refused else answer(i))
+        for i, score in zip(round.acquired, scores, strict=True)
+    ]
+
+
+def write_metrics_csv(run_dir: str | Path, rounds: Sequence[Round]) -> Path:
+    """Write ``metrics.csv`` anew from all committed rounds; returns its path."""
+    rows = [r.row() for r in rounds]
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["round", "n_labelled"]
+    return _write(Path(run_dir) / "metrics.csv", columns, rows)
+
+
+def write_acquired_csv(run_dir: str | Path, items: Iterable[AcquiredItem]) -> Path:
+    """Write ``acquired.csv`` anew: round, index, path, score, label; returns its path."""
+    columns = AcquiredItem.columns()
+    rows = [dict(zip(columns, astuple(item), strict=True)) for item in items]
+    return _write(Path(run_dir) / "acquired.csv", columns, rows)
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

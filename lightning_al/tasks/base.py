@@ -1,0 +1,183 @@
+"""What all tasks share: a network, an optimiser, metrics, and the shape of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lightning_al.networks import build, spec_of
+from lightning_al.registry import Registry
+
+from .adapter import Adapter, call
+from .metrics import metric_dict
+
+__all__ = ["OPTIMIZERS", "OptimizerName", "Task"]
+
+OptimizerName = Literal["adam", "adamw", "sgd"]
+OPTIMIZERS: Registry[torch.optim.Optimizer] = Registry("optimizer")
+OPTIMIZERS.register("adam")(torch.optim.Adam)
+OPTIMIZERS.register("adamw")(torch.optim.AdamW)
+LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+
+
+@OPTIMIZERS.register("sgd")
+def _sgd(params: Any, **kwargs: Any) -> torch.optim.SGD:
+    return torch.optim.SGD(params, momentum=0.9, **kwargs)
+
+
+class Task(LightningModule):
+    """A network to be fitted to the labelled set.
+
+    A batch is ``(inputs, targets)``, ``(a, b, ..., targets)`` (the network is called with several
+    arguments), or a mapping with the targets under "label", "labels", "target", "targets" or "y"
+    or the datamodule's ``label`` (the network is called with the rest of the mapping).
+
+    Hyper-parameters are plain values: the network is kept as its ``spec``, so that
+    ``load_from_checkpoint(path)`` rebuilds it. A network without a spec is left out and given
+    again: ``load_from_checkpoint(path, network=...)``.
+
+    Args:
+        network: module, or spec ``{"class_path": ..., "init_args": {...}}``.
+        optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
+        lr: learning rate.
+        weight_decay: of the optimiser.
+        metrics: names of the metrics to log on validation and test data; None for all.
+        known: metrics there are.
+        settings: further hyper-parameters, plain values.
+        metric_arguments: passed to each metric.
+    """
+
+    full_batch = False
+    uses_unlabelled = False
+
+    def __init__(
+        self,
+        network: nn.Module | dict[str, Any],
+        *,
+        optimizer: str,
+        lr: float,
+        weight_decay: float,
+        metrics: Sequence[str] | None,
+        known: Registry[Metric],
+        settings: Mapping[str, Any],
+        metric_arguments: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network = build(network)
+        OPTIMIZERS.factory(optimizer)
+        self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
+        self.val_metrics = metric_dict(known, metrics, **metric_arguments)
+        self.test_metrics = metric_dict(known, metrics, **metric_arguments)
+        spec = spec_of(self.network)
+        plain = {
+            **({} if spec is None else {"network": spec}),
+            "optimizer": optimizer,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "metrics": None if metrics is None else list(metrics),
+            **settings,
+        }
+        self.save_hyperparameters(plain)
+
+    @property
+    def adapter(self) -> Adapter:
+        """How a posterior reads this task."""
+        raise NotImplementedError
+
+    def loss(self, raw: Tensor, targets: Tensor) -> Tensor:
+        """Training loss of raw outputs [n, ...], a scalar."""
+        raise NotImplementedError
+
+    def measure(self, metrics: Sequence[Metric], raw: Tensor, targets: Tensor) -> None:
+        """Feed one batch to the metrics."""
+        raise NotImplementedError
+
+    def labelled_targets(self) -> Tensor | None:
+        """Targets of the labelled set [L, ...] from the datamodule; None where it offers none."""
+        datamodule = getattr(self._trainer, "datamodule", None)
+        offer = getattr(datamodule, "labelled_targets", None)
+        return None if offer is None else cast(Tensor, offer())
+
+    def split(self, batch: Any) -> tuple[Any, Tensor]:
+        """Inputs and targets of a batch.
+
+        Raises:
+            ValueError: a batch without targets.
+        """
+        if isinstance(batch, Mapping):
+            datamodule = getattr(self._trainer, "datamodule", None)
+            for key in (getattr(datamodule, "label", None), *LABEL_KEYS):
+                if key in batch:
+                    rest = {name: value for name, value in batch.items() if name != key}
+                    return rest, batch[key]
+            raise ValueError(f"none of {', '.join(LABEL_KEYS)} in a batch with {sorted(batch)}")
+        if isinstance(batch, (tuple, list)) and len(batch) > 1:
+            *inputs, targets = batch
+            return (inputs[0] if len(inputs) == 1 else tuple(inputs)), targets
+        raise ValueError(
+            f"a batch must be (inputs, targets), got {type(batch).__name__}; "
+            "items without labels cannot be trained or tested on"
+        )
+
+    def raw(self, inputs: Any) -> Tensor:
+        """The network's outputs [n, ...]."""
+        return cast(Tensor, call(self.network, inputs))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Loss of one batch."""
+        inputs, targets = self.split(batch)
+        loss = self.loss(self.raw(inputs), targets)
+        self.log(
+            "train/loss",
+            loss.detach(),
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(targets),
+            sync_dist=True,
+        )
+        return loss
+
+    def _evaluate(self, stage: str, batch: Any) -> None:
+        inputs, targets = self.split(batch)
+        self.measure(list(self._metrics(stage).values()), self.raw(inputs), targets)
+
+    def _metrics(self, stage: str) -> dict[str, Metric]:
+        chosen = self.val_metrics if stage == "val" else self.test_metrics
+        return cast("dict[str, Metric]", dict(chosen.items()))
+
+    def _report(self, stage: str) -> None:
+        # at the end of the epoch, on every rank: a rank without batches must not miss the sync
+        for name, metric in self._metrics(stage).items():
+            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Feed the validation metrics."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Feed the test metrics."""
+        self._evaluate("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._report("test")
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser named, over all parameters; one fused kernel where they lie on the CPU."""
+        on_cpu = all(p.device.type == "cpu" for p in self.parameters())
+        return OPTIMIZERS.build(
+            self.optimizer,
+            params=self.parameters(),
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            **({"fused": True} if on_cpu else {}),
+        )

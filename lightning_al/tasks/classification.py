@@ -1,0 +1,193 @@
+"""Classification of items, or of places in items, by one network or an ensemble."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+from lightning_al.networks import Ensemble, embedding_layer
+
+from .adapter import Adapter, call
+from .base import OptimizerName, Task
+from .metrics import CLASSIFICATION
+
+__all__ = ["Classification", "balanced_weights", "check_labels"]
+
+IGNORED = -100  # PyTorch's mark for places without a label
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Refuse labels outside 0..C-1 (places may be marked -100, "no label").
+
+    Raises:
+        ValueError: a label that is no class, or labels that are no whole numbers.
+    """
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"labels must be whole numbers 0 to {classes - 1}, got {labels.dtype}")
+    if labels.numel() == 0:
+        return
+    low, high = (int(v) for v in torch.aminmax(labels))
+    if low == IGNORED and labels.ndim > 1:
+        low = int(labels[labels != IGNORED].min()) if high != IGNORED else 0
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise ValueError(
+            f"label {wrong} is none of the {classes} classes 0 to {classes - 1}; "
+            "mend the labels or set classes"
+        )
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Weights [C] that make the classes that occur count alike; mean 1 over the items.
+
+    >>> balanced_weights(torch.tensor([0, 0, 0, 1]), 3)
+    tensor([0.6667, 2.0000, 1.0000])
+    """
+    count = torch.bincount(labels[labels != IGNORED].flatten(), minlength=classes).float()
+    occurs = count > 0
+    weights = count.sum() / (occurs.sum() * count.clamp_min(1))
+    return torch.where(occurs, weights, torch.ones_like(weights))
+
+
+class Classification(Task):
+    """Cross-entropy on logits [n, C], on members [n, S, C], or on places [n, C, *P].
+
+    With an :class:`~lightning_al.networks.Ensemble` the loss is the sum of the members' mean
+    losses, and the prediction the mean of their probabilities. Logged: ``train/loss``, and
+    ``val/`` and ``test/`` ``accuracy``, ``balanced_accuracy``, ``auroc``, ``nll``, ``ece``.
+
+    Args:
+        network: module, or spec; its outputs are logits.
+        classes: C.
+        lr: learning rate.
+        weight_decay: of the optimiser.
+        optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
+        class_weights: C weights of the loss; "balanced" takes them from the labelled set at the
+            start of each fit; None for none.
+        metrics: names of those to log; None for all.
+
+    Raises:
+        ValueError: settings that make no sense; in a fit, labels outside 0..C-1 (on a GPU they are
+            looked at once, before the fit, where the datamodule has ``labelled_targets()``).
+        LookupError: an unknown metric or optimiser.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module | dict[str, Any],
+        classes: int,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        optimizer: OptimizerName = "adam",
+        class_weights: list[float] | Literal["balanced"] | None = None,
+        metrics: Sequence[str] | None = None,
+    ) -> None:
+        if classes is None or classes < 2:
+            raise ValueError(f"a classification needs 2 classes or more, got {classes}")
+        super().__init__(
+            network,
+            optimizer=optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            metrics=metrics,
+            known=CLASSIFICATION,
+            settings={"classes": classes, "class_weights": class_weights},
+            metric_arguments={"classes": classes},
+        )
+        self.classes = classes
+        self.balanced = class_weights == "balanced"
+        weights = None
+        if class_weights is not None:
+            weights = torch.ones(classes) if self.balanced else torch.tensor(class_weights).float()  # type: ignore[arg-type]
+            if weights.shape != (classes,) or bool((weights < 0).any()):
+                raise ValueError(
+                    f"class_weights are {classes} numbers >= 0 or 'balanced', got {class_weights}"
+                )
+        self.register_buffer("class_weights", weights)
+        self._ensemble = isinstance(self.network, Ensemble)
+
+    @property
+    def adapter(self) -> Adapter:
+        """Logits from the network (from ``forward`` in a subclass that overrides it)."""
+        plain = type(self).forward is Classification.forward
+        place = embedding_layer(self.network)
+        names = (place,) if isinstance(place, str) else place
+        return Adapter(
+            output="network" if plain else "forward",
+            embedding=None if names is None else tuple(f"network.{name}" for name in names),
+            axes="members" if self._ensemble else "auto",
+        )
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """Logits [n, C], [n, S, C] or [n, C, *P]."""
+        return self.network(*inputs)  # type: ignore[no-any-return]
+
+    def raw(self, inputs: Any) -> Tensor:
+        """What :meth:`forward` returns."""
+        return call(self, inputs)  # type: ignore[no-any-return]
+
+    def _as_members(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Logits as [n, S, C, *P]."""
+        members = self._ensemble or (logits.ndim == 3 and targets.ndim == 1)
+        logits = logits if members else logits.unsqueeze(1)
+        n, classes, places = logits.shape[0], logits.shape[2], logits.shape[3:]
+        if classes != self.classes or targets.shape != (n, *places):
+            raise ValueError(
+                f"{self.classes} classes and targets {list(targets.shape)} do not go with logits "
+                f"{list(logits.shape)} [n, S, C, ...]; the network's outputs must be the classes"
+            )
+        return logits
+
+    def loss(self, raw: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy; the sum over members."""
+        logits = self._as_members(raw, targets)
+        if targets.device.type == "cpu":  # a look at labels on a GPU would stall it
+            check_labels(targets, self.classes)
+        targets, members = targets.long(), logits.shape[1]
+        if members == 1:
+            return F.cross_entropy(logits[:, 0], targets, weight=self.class_weights)
+        repeated = targets.repeat_interleave(members, 0)
+        loss = F.cross_entropy(logits.flatten(0, 1), repeated, weight=self.class_weights)
+        return loss * members
+
+    def log_probs(self, raw: Tensor, targets: Tensor) -> Tensor:
+        """Log of the members' mean probabilities [n, C, *P]."""
+        each = self._as_members(raw, targets).float().log_softmax(2)
+        return each.logsumexp(1) - math.log(each.shape[1])
+
+    def measure(self, metrics: Sequence[Metric], raw: Tensor, targets: Tensor) -> None:
+        """Feed one batch; places count as items, those marked -100 do not count."""
+        check_labels(targets, self.classes)
+        log_probs, targets = self.log_probs(raw, targets), targets.long()
+        if targets.ndim > 1:
+            log_probs = log_probs.movedim(1, -1)[targets != IGNORED]
+            targets = targets[targets != IGNORED]
+        for metric in metrics:
+            metric.update(log_probs, targets)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Probabilities [n, C] of a batch as in testing, or of a bare tensor of inputs."""
+        inputs = batch if isinstance(batch, Tensor) else self.split(batch)[0]
+        adapter = self.adapter
+        return adapter.fields(adapter.outputs(self, inputs), ["probs"])["probs"].mean(1)
+
+    def on_fit_start(self) -> None:
+        """Look at the labels once; set balanced weights."""
+        labels = self.labelled_targets()
+        if labels is not None:
+            check_labels(labels, self.classes)
+        if self.balanced and self.class_weights is not None:
+            if labels is None:
+                raise ValueError(
+                    "class_weights='balanced' needs a datamodule with labelled_targets(); "
+                    "give the weights as a list"
+                )
+            self.class_weights.copy_(balanced_weights(labels.cpu(), self.classes))

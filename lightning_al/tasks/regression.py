@@ -1,0 +1,202 @@
+"""Regression of one or several outputs, with targets in their own units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lightning_al.networks import embedding_layer
+
+from .adapter import Adapter
+from .base import OptimizerName, Task
+from .metrics import REGRESSION
+
+__all__ = ["Regression"]
+
+LOG_VARIANCE = 12.0  # bound on |log variance| of a Gaussian likelihood, in standardised units
+
+
+class Regression(Task):
+    """Mean squared error or Gaussian likelihood on targets [n] or [n, D].
+
+    Targets stay in their own units: the loss standardises them by the mean and standard deviation
+    of the labelled set, taken at the start of each fit from the datamodule's
+    ``labelled_targets()`` (left alone where there is none). Predictions and metrics are in target
+    units. With an :class:`~lightning_al.networks.Ensemble` the loss is the sum of the members'
+    mean losses, and the prediction has the moments of their mixture.
+
+    The network gives [n, D], or [n, S, D] for members; with the likelihood "gaussian" 2 D numbers,
+    means then log-variances. "mse" is the Gaussian likelihood with one unknown variance an output:
+    its maximum-likelihood value, the mean squared residual of the last training epoch, is the
+    aleatoric variance of predictions and of ``nll``. It is optimistic for a network that overfits.
+
+    Logged: ``train/loss``, and ``val/`` and ``test/`` ``mae``, ``rmse``, ``nll``.
+
+    Args:
+        network: module, or spec.
+        outputs: D.
+        likelihood: "mse" or "gaussian".
+        lr: learning rate.
+        weight_decay: of the optimiser.
+        optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
+        standardize_targets: see above.
+        metrics: names of those to log; None for all.
+
+    Raises:
+        ValueError: settings that make no sense, or outputs and targets that do not fit.
+        LookupError: an unknown metric or optimiser.
+    """
+
+    target_mean: Tensor
+    target_std: Tensor
+    noise: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module | dict[str, Any],
+        outputs: int = 1,
+        likelihood: Literal["mse", "gaussian"] = "mse",
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        optimizer: OptimizerName = "adam",
+        standardize_targets: bool = True,
+        metrics: Sequence[str] | None = None,
+    ) -> None:
+        if likelihood not in ("mse", "gaussian"):
+            raise ValueError(f"likelihood must be 'mse' or 'gaussian', got {likelihood!r}")
+        if outputs is None or outputs < 1:
+            raise ValueError(f"a regression needs 1 output or more, got {outputs}")
+        super().__init__(
+            network,
+            optimizer=optimizer,
+            lr=lr,
+            weight_decay=weight_decay,
+            metrics=metrics,
+            known=REGRESSION,
+            settings={
+                "outputs": outputs,
+                "likelihood": likelihood,
+                "standardize_targets": standardize_targets,
+            },
+            metric_arguments={},
+        )
+        self.outputs, self.likelihood = outputs, likelihood
+        self.standardize_targets = standardize_targets
+        self.register_buffer("target_mean", torch.zeros(outputs))
+        self.register_buffer("target_std", torch.ones(outputs))
+        self.register_buffer("noise", torch.ones(outputs))  # standardised units
+        self._residuals: tuple[Tensor | float, int] = (0.0, 0)  # sum of squares [D], items
+
+    @property
+    def adapter(self) -> Adapter:
+        """Moments in target units, from the network's outputs."""
+        place = embedding_layer(self.network)
+        names = (place,) if isinstance(place, str) else place
+        return Adapter(
+            output="network",
+            embedding=None if names is None else tuple(f"network.{name}" for name in names),
+            kind="regression",
+            output_is=self.moments,
+        )
+
+    def _standardised(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and log-variance [n, ..., D] in standardised units."""
+        raw = raw.unsqueeze(1) if raw.ndim == 1 else raw
+        width = self.outputs * (1 if self.likelihood == "mse" else 2)
+        if raw.shape[-1] != width:
+            raise ValueError(
+                f"{self.outputs} outputs with likelihood {self.likelihood!r} need a network with "
+                f"{width} outputs, got {list(raw.shape)}"
+            )
+        if self.likelihood == "mse":
+            return raw, None
+        mean, log_variance = raw.chunk(2, dim=-1)
+        return mean, log_variance.clamp(-LOG_VARIANCE, LOG_VARIANCE)
+
+    def moments(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and aleatoric variance [n, ..., D] in target units, from raw outputs."""
+        mean, log_variance = self._standardised(raw)
+        variance = self.noise.expand_as(mean) if log_variance is None else log_variance.exp()
+        return mean * self.target_std + self.target_mean, variance * self.target_std.square()
+
+    def mixture(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [n, D] of the predictive distribution, members mixed."""
+        mean, variance = self.moments(raw.float())
+        if mean.ndim == 2:
+            return mean, variance
+        return mean.mean(1), variance.mean(1) + mean.var(1, unbiased=False)
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """Predictive mean [n, D] in target units."""
+        return self.mixture(self.network(*inputs))[0]
+
+    def _targets(self, targets: Tensor) -> Tensor:
+        """Targets as [n, D]."""
+        shaped = targets.unsqueeze(1) if targets.ndim == 1 else targets
+        if shaped.ndim != 2 or shaped.shape[1] != self.outputs:
+            raise ValueError(f"targets must be [n, {self.outputs}], got {list(targets.shape)}")
+        return shaped.to(self.target_mean.dtype)
+
+    def loss(self, raw: Tensor, targets: Tensor) -> Tensor:
+        """Mean over items and outputs, sum over members."""
+        mean, log_variance = self._standardised(raw)
+        goal = (self._targets(targets) - self.target_mean) / self.target_std
+        squared = (mean - (goal if mean.ndim == 2 else goal.unsqueeze(1))).square()
+        if log_variance is None:
+            each = squared.detach() if mean.ndim == 2 else squared.detach().mean(1)
+            total, count = self._residuals
+            self._residuals = (total + each.sum(0), count + len(each))
+            return squared.mean() * (1 if mean.ndim == 2 else mean.shape[1])
+        nll = 0.5 * (log_variance + squared * (-log_variance).exp())
+        return nll.mean() * (1 if mean.ndim == 2 else mean.shape[1])
+
+    def measure(self, metrics: Sequence[Metric], raw: Tensor, targets: Tensor) -> None:
+        """Feed one batch, in target units."""
+        mean, variance = self.mixture(raw)
+        goal = self._targets(targets)
+        for metric in metrics:
+            metric.update(mean, variance, goal)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """``mean`` and ``variance`` [n, D] of a batch as in testing, or of a bare tensor."""
+        inputs = batch if isinstance(batch, Tensor) else self.split(batch)[0]
+        mean, variance = self.mixture(self.raw(inputs))
+        return {"mean": mean, "variance": variance}
+
+    def on_fit_start(self) -> None:
+        """Take mean and standard deviation of the labelled targets."""
+        targets = self.labelled_targets()
+        if targets is None or not self.standardize_targets or len(targets) == 0:
+            return
+        values = self._targets(targets).double()
+        std = values.std(0, unbiased=False)
+        self.target_mean.copy_(values.mean(0))
+        self.target_std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the residuals of the epoch before."""
+        self._residuals = (0.0, 0)
+
+    def _take_noise(self) -> None:
+        if self.likelihood != "mse" or self.trainer.sanity_checking:
+            return
+        total, count = self._residuals
+        sums = torch.zeros(self.outputs + 1, device=self.device)
+        sums[:-1], sums[-1] = total, count
+        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        if sums[-1] > 0:
+            self.noise.copy_((sums[:-1] / sums[-1]).clamp_min(1e-12))
+
+    def on_validation_start(self) -> None:
+        """Noise of the epoch so far: in a fit, validation comes before the end of the epoch."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._take_noise()
+
+    def on_train_epoch_end(self) -> None:
+        """Noise of the epoch."""
+        self._take_noise()

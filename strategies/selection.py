@@ -1,0 +1,145 @@
+"""Set kernels: scores in, positions [K] into the first argument out; best first.
+
+Randomness comes in as ``generator``, which also breaks ties: data order never decides. Scores
+that differ by less than ``resolution`` are rounded to ties first, so that the last bits of a
+float, which depend on batch size and hardware, decide nothing. NaN comes last.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["RESOLUTION", "power", "quantise", "relative_resolution", "softmax", "top_k"]
+
+RESOLUTION = 1e-6
+
+
+def quantise(scores: Tensor, resolution: float = RESOLUTION) -> Tensor:
+    """Scores rounded to multiples of ``resolution``, in float64: any shape, the same shape."""
+    return (scores.double() / resolution).round_().mul_(resolution)
+
+
+def relative_resolution(scores: Tensor) -> float:
+    """The resolution for scores in arbitrary units: 1e-6 of the largest finite magnitude."""
+    finite = scores[scores.isfinite()].abs()
+    largest = float(finite.max()) if finite.numel() else 0.0
+    return RESOLUTION * largest if largest > 0 else RESOLUTION
+
+
+def top_k(
+    scores: Tensor, k: int, generator: torch.Generator, *, resolution: float = RESOLUTION
+) -> Tensor:
+    """The k highest scores: scores [N] -> positions [K], best first, ties in random order.
+
+    Raises:
+        ValueError: not one score an item, or more asked than there are.
+
+    >>> top_k(torch.tensor([0.1, 0.9, 0.5]), 2, torch.Generator())
+    tensor([1, 2])
+    """
+    check_k(scores, k)
+    return _best(quantise(scores, resolution), k, generator)
+
+
+def power(
+    scores: Tensor,
+    k: int,
+    generator: torch.Generator,
+    *,
+    beta: float = 1.0,
+    resolution: float = RESOLUTION,
+) -> Tensor:
+    """Sampling without replacement with odds score^beta: scores [N] >= 0 -> positions [K].
+
+    Top-k of ``beta log(score) + Gumbel noise``; a zero score never comes before a positive one.
+    Cures the redundancy of top-k batches without looking at pairs.
+
+    Source: Kirsch et al., Stochastic Batch Acquisition (2021; TMLR 2023), section 3;
+    Kool, van Hoof and Welling (2019) for the Gumbel trick.
+
+    Raises:
+        ValueError: a negative score, beta <= 0, or more asked than there are.
+    """
+    check_k(scores, k)
+    _check_beta("power", beta)
+    rounded = quantise(scores, resolution)
+    if bool((rounded < 0).any()):
+        raise ValueError(
+            f"power needs scores >= 0, got {float(scores[rounded < 0].min()):.4g}; "
+            "use softmax, which takes any score"
+        )
+    return _best(beta * rounded.log() + _gumbel(rounded, generator), k, generator)
+
+
+def softmax(
+    scores: Tensor,
+    k: int,
+    generator: torch.Generator,
+    *,
+    beta: float = 1.0,
+    resolution: float = RESOLUTION,
+) -> Tensor:
+    """Sampling without replacement with odds exp(beta score): scores [N] -> positions [K].
+
+    Top-k of ``beta score + Gumbel noise``; beta is in inverse units of the score.
+
+    Source: Kirsch et al., Stochastic Batch Acquisition (2021; TMLR 2023), section 3.
+
+    Raises:
+        ValueError: beta <= 0, or more asked than there are.
+    """
+    check_k(scores, k)
+    _check_beta("softmax", beta)
+    rounded = quantise(scores, resolution)
+    return _best(beta * rounded + _gumbel(rounded, generator), k, generator)
+
+
+def check_k(candidates: Tensor, k: int, axes: int = 1) -> None:
+    """Refuse a ``k`` that candidates [N, ...] cannot serve.
+
+    Raises:
+        ValueError: another number of axes, or k outside 0 to N.
+    """
+    if candidates.ndim != axes:
+        shape = "scores [N]" if axes == 1 else f"{axes} axes, [N, ...]"
+        raise ValueError(f"selection needs {shape}, got {list(candidates.shape)}")
+    if k > len(candidates):
+        raise ValueError(
+            f"cannot acquire {k} of {len(candidates)} candidates; lower query_size or end the run"
+        )
+    if k < 0:
+        raise ValueError(f"cannot acquire {k} candidates; k must be at least 0")
+
+
+def shuffled(n: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """A random permutation [n], drawn on the generator's device."""
+    return torch.randperm(n, generator=generator, device=generator.device).to(device)
+
+
+def _best(keys: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """Positions [K] of the k largest keys; equal keys in random order, NaN after -inf.
+
+    Only the ties at the threshold are shuffled, so a million keys cost one partial sort.
+    """
+    if k == 0:
+        return torch.empty(0, dtype=torch.int64, device=keys.device)
+    lowest = torch.finfo(keys.dtype).min
+    keys = keys.masked_fill(keys == -torch.inf, lowest).masked_fill(keys.isnan(), -torch.inf)
+    threshold = keys.topk(k, sorted=False).values.min()
+    above = (keys > threshold).nonzero().squeeze(1)
+    tied = (keys == threshold).nonzero().squeeze(1)
+    drawn = tied[shuffled(len(tied), generator, keys.device)][: k - len(above)]
+    above = above[shuffled(len(above), generator, keys.device)]
+    above = above[keys[above].argsort(descending=True, stable=True)]
+    return torch.cat([above, drawn])
+
+
+def _gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
+    uniform = torch.empty(like.shape, dtype=torch.float64, device=generator.device)
+    return uniform.exponential_(generator=generator).log_().neg_().to(like.device)
+
+
+def _check_beta(name: str, beta: float) -> None:
+    if not beta > 0:
+        raise ValueError(f"{name} needs beta > 0, got {beta}; large beta means top-k, small random")
