@@ -126,7 +126,7 @@ def number_targets(column: pd.Series, path: Path) -> Tensor:
         rows = np.flatnonzero(wrong)
         raise ValueError(
             f"{path}: target {column.name!r} must be finite numbers or empty, got "
-            f"{column.iloc[rows[0]]!r} in row {rows[0]} ({len(rows)} such rows); "
+            f"{str(column.iloc[rows[0]])!r} in row {rows[0]} ({len(rows)} such rows); "
             'for classes say task="classification"'
         )
     return torch.tensor(numbers.to_numpy(), dtype=torch.float32)

@@ -73,7 +73,7 @@ def entropy(probs: Tensor) -> Tensor:
     >>> entropy(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
     tensor([0.6931, 0.0000])
     """
-    return _p_log_p(_full(probs)).sum(-1).neg_().clamp_min(0)
+    return (0 - _p_log_p(_full(probs)).sum(-1)).clamp_min(0)  # 0 - x, so that 0 has no sign
 
 
 def least_confidence(probs: Tensor) -> Tensor:

@@ -271,6 +271,12 @@ def _too_many(strategy: QueryStrategy, kind: str) -> None:
     raise AssertionError(f"{CANDIDATES + 1} of {CANDIDATES} candidates must raise ValueError")
 
 
+def _seed_all(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
 def _global_random_state(strategy: QueryStrategy, kind: str) -> None:
     world = _world(strategy, kind)
 
@@ -278,6 +284,7 @@ def _global_random_state(strategy: QueryStrategy, kind: str) -> None:
         torch_state = bytes(torch.get_rng_state().tolist())
         return torch_state, repr(np.random.get_state()), repr(random.getstate())
 
+    _seed_all(987_654_321)  # a seed that no strategy sets by itself
     before = state()
     _choose(strategy, world.pool(strategy), K)
     changed = [
@@ -296,9 +303,7 @@ def _same_seed(strategy: QueryStrategy, kind: str) -> None:
     world = _world(strategy, kind)
     results = []
     for seed in (1, 2, 3):
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
+        _seed_all(seed)
         results.append(_choose(strategy, world.pool(strategy), K, seed=5))
     _require(
         results[0] == results[1] == results[2],

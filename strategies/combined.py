@@ -81,6 +81,11 @@ class WeightedSum(Composition):
         """The parts."""
         return tuple(self.parts)
 
+    @property
+    def relative(self) -> bool:
+        """Whether the sum is in arbitrary units: raw scores of which one is."""
+        return self.normalise == "none" and any(getattr(p, "relative", False) for p in self.parts)
+
     def combine(self, scores: Tensor) -> Tensor:
         """The sum: columns [N, m] -> [N], float64."""
         result = torch.zeros(len(scores), dtype=torch.float64, device=scores.device)
@@ -97,7 +102,8 @@ class WeightedSum(Composition):
     def choose(self, candidates: Pool, k: int, generator: torch.Generator) -> Acquisition:
         """The k highest sums."""
         scores = self.combine(self.table(candidates))
-        return acquired(candidates, select(top_k, scores, k, generator), scores)
+        rows = select(top_k, scores, k, generator, relative=self.relative)
+        return acquired(candidates, rows, scores)
 
 
 @STRATEGIES.register("filter-then-choose")

@@ -171,7 +171,7 @@ def base(monkeypatch):
         monkeypatch.setenv(name, "127.0.0.1")
     Server.asked = 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -600,14 +600,20 @@ def test_digits_as_images_are_the_same_pixels():
 
 @pytest.mark.parametrize(
     "module",
-    [MNISTDataModule, FashionMNISTDataModule, CIFAR10DataModule, DigitsDataModule]
-    + [BreastCancerDataModule, DiabetesDataModule],
+    [
+        MNISTDataModule,
+        FashionMNISTDataModule,
+        CIFAR10DataModule,
+        DigitsDataModule,
+        BreastCancerDataModule,
+        DiabetesDataModule,
+    ],
 )
 def test_the_command_line_can_set_the_arguments(module):
     parser = ArgumentParser()
     parser.add_class_arguments(module, "data")
     args = ["--data.val=0.25", "--data.initial=one_per_class", "--data.batch_size=7"]
-    made = parser.instantiate_classes(parser.parse_args(args)).data
+    made = module(**parser.parse_args(args).data.as_dict())
     assert (made.val_size, made.initial, made.batch_size) == (0.25, "one_per_class", 7)
     assert not hasattr(parser.parse_args([]).data, "train")
 
@@ -620,7 +626,6 @@ def real(module, *folders):
     if not os.environ.get("LIGHTNING_AL_DATA") or not any((root / f).exists() for f in folders):
         pytest.skip(f"no {' or '.join(folders)} below $LIGHTNING_AL_DATA")
     dm = module()
-    dm.prepare_data()
     dm.setup()
     return dm
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import time
 
 import pytest
 import pytorch_lightning as pl
@@ -401,6 +402,7 @@ def test_wandb_table_of_acquired_items(wandb_run):
 def test_wandb_resume_shares_the_id_and_goes_on_above(wandb_run, alone):
     (before,) = (wandb_run / "wandb").glob("offline-run-*")
     first = read_run(before)
+    time.sleep(1.1)  # W&B names an offline folder by the second and the id
     loggers = build_loggers(["wandb"], wandb_run, config={"seed": 3})
     more = a_round(3)
     play(RoundLog(loggers), wandb_run, [more], done=ROUNDS, loggers=loggers)

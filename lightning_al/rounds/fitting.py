@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,8 @@ class Recipe:
 
     Args:
         task: builds a fresh module; an instance is copied each round.
-        trainer: Trainer arguments, copied anew each round, or a function that builds a Trainer.
+        trainer: Trainer arguments, copied anew each round, or a function that builds
+            a Trainer, or its arguments.
         weights: policy from :mod:`lightning_al.rounds.weights`.
         restore: "last" keeps the weights of the last step, "best" those of the ModelCheckpoint
             among the callbacks.
@@ -46,7 +48,7 @@ class Recipe:
     """
 
     task: Callable[[], LightningModule] | LightningModule
-    trainer: Mapping[str, Any] | Callable[[], Trainer]
+    trainer: Mapping[str, Any] | Callable[[], Trainer | Mapping[str, Any]]
     weights: str = "reset"
     restore: str = "last"
     loggers: Sequence[Logger] = ()
@@ -67,17 +69,15 @@ class Recipe:
 
     def build_trainer(self, callbacks: Sequence[Callback] = (), folder: Path | None = None) -> Trainer:
         """A fresh Trainer with fresh callbacks; ``callbacks`` come on top."""
-        if callable(self.trainer):
-            with _quietly():
-                trainer = self.trainer()
-            trainer.callbacks.extend(callbacks)
+        made = self._made()
+        if isinstance(made, Trainer):
+            made.callbacks.extend(callbacks)
             if self.loggers:
-                trainer.loggers = [*trainer.loggers, *self.loggers]
-            return trainer
-        given = dict(self.trainer)
-        logger = given.pop("logger", None)
-        own = [logger] if isinstance(logger, Logger) else list(logger or []) if logger is not True else []
-        arguments = QUIET | copy.deepcopy(given)
+                made.loggers = [*made.loggers, *self.loggers]
+            return made
+        arguments = QUIET | made
+        logger = arguments.pop("logger", None)
+        own = [logger] if isinstance(logger, Logger) else list(logger or [])
         mine = arguments.pop("callbacks", None) or []
         mine = [mine] if isinstance(mine, Callback) else list(mine)
         arguments["callbacks"] = [*mine, *callbacks]
@@ -88,12 +88,41 @@ class Recipe:
         with _quietly():
             return Trainer(**arguments)
 
+    def _made(self) -> Trainer | dict[str, Any]:
+        """A Trainer, or arguments of one, that no earlier round has touched."""
+        if callable(self.trainer):
+            with _quietly():
+                made = self.trainer()
+            return made if isinstance(made, Trainer) else dict(made)
+        # loggers are one for all rounds; everything else, callbacks above all, is copied
+        loggers = {k: v for k, v in self.trainer.items() if k == "logger" and v is not True}
+        rest = {k: v for k, v in self.trainer.items() if k != "logger"}
+        return copy.deepcopy(rest) | loggers
+
+    def arguments(self) -> dict[str, Any]:
+        """Trainer arguments, for a Trainer that must differ in some of them.
+
+        Raises:
+            ValueError: the recipe builds whole Trainers.
+        """
+        made = self._made()
+        if isinstance(made, Trainer):
+            raise ValueError(
+                "a full-batch task on several processes needs trainer as a dict of arguments, so "
+                "that rank 0 can fit it alone"
+            )
+        return made
+
 
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Silence the advice that does not fit a run of many small fits."""
+    talk = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = talk.level
+    talk.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for text in (
+            ".*isinstance.treespec, LeafSpec.*",
             ".*does not have many workers.*",
             ".*The number of training batches.*",
             ".*GPU available but not used.*",
@@ -102,7 +131,10 @@ def _quietly() -> Iterator[None]:
             ".*across ranks is zero.*",
         ):
             warnings.filterwarnings("ignore", text)
-        yield
+        try:
+            yield
+        finally:
+            talk.setLevel(level)
 
 
 def fit_round(
@@ -138,12 +170,7 @@ def fit_round(
 
 def _on_one_device(recipe: Recipe, trainer: Trainer) -> Trainer:
     """A Trainer for rank 0 alone: tasks fitted on all data at once are not split over ranks."""
-    if callable(recipe.trainer):
-        raise ValueError(
-            "a full-batch task on several processes needs trainer as a dict of arguments, so that "
-            "rank 0 can fit it alone"
-        )
-    arguments = {k: v for k, v in recipe.trainer.items() if k not in ("strategy", "num_nodes")}
+    arguments = {k: v for k, v in recipe.arguments().items() if k not in ("strategy", "num_nodes")}
     ours = [c for c in trainer.callbacks if getattr(c, "counts_batches", False)]
     lone = Recipe(recipe.task, {**arguments, "devices": 1}, loggers=recipe.loggers)
     return lone.build_trainer(ours)

@@ -118,9 +118,9 @@ class Scorer:
         session = posterior.start(self.seed, self.round)
         with self._ready():
             result = self._score(strategy, session, index, needs, keeps)
-            if any(world.all_gather(session.shapes_vary())):
+            if session.shapes_vary(*world.all_gather(session.shapes())):
                 log.info("items differ in shape: dropout masks are drawn per channel")
-                session = posterior.per_channel().start(self.seed, self.round)
+                session = session.per_channel()
                 result = self._score(strategy, session, index, needs, keeps)
         return result
 

@@ -109,7 +109,7 @@ class BalancedAccuracy(Metric):
         self.count += torch.bincount(labels, minlength=self.classes)
 
     def compute(self) -> Tensor:
-        recall = self.right / self.count
+        recall: Tensor = self.right / self.count
         return recall[self.count > 0].mean()
 
 

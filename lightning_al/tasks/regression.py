@@ -59,7 +59,7 @@ class Regression(Task):
     def __init__(
         self,
         network: nn.Module | dict[str, Any],
-        outputs: int = 1,
+        outputs: int | None = 1,
         likelihood: Literal["mse", "gaussian"] = "mse",
         lr: float = 1e-3,
         weight_decay: float = 0.0,
@@ -90,7 +90,7 @@ class Regression(Task):
         self.register_buffer("target_mean", torch.zeros(outputs))
         self.register_buffer("target_std", torch.ones(outputs))
         self.register_buffer("noise", torch.ones(outputs))  # standardised units
-        self._residuals: tuple[Tensor | float, int] = (0.0, 0)  # sum of squares [D], items
+        self._residuals: list[Any] = [0.0, 0]  # sum of squares [D], items
 
     @property
     def adapter(self) -> Adapter:
@@ -149,8 +149,8 @@ class Regression(Task):
         squared = (mean - (goal if mean.ndim == 2 else goal.unsqueeze(1))).square()
         if log_variance is None:
             each = squared.detach() if mean.ndim == 2 else squared.detach().mean(1)
-            total, count = self._residuals
-            self._residuals = (total + each.sum(0), count + len(each))
+            self._residuals[0] = self._residuals[0] + each.sum(0)
+            self._residuals[1] += len(each)
             return squared.mean() * (1 if mean.ndim == 2 else mean.shape[1])
         nll = 0.5 * (log_variance + squared * (-log_variance).exp())
         return nll.mean() * (1 if mean.ndim == 2 else mean.shape[1])
@@ -180,7 +180,8 @@ class Regression(Task):
 
     def on_train_epoch_start(self) -> None:
         """Forget the residuals of the epoch before."""
-        self._residuals = (0.0, 0)
+        super().on_train_epoch_start()
+        self._residuals = [0.0, 0]
 
     def _take_noise(self) -> None:
         if self.likelihood != "mse" or self.trainer.sanity_checking:
@@ -199,4 +200,5 @@ class Regression(Task):
 
     def on_train_epoch_end(self) -> None:
         """Noise of the epoch."""
+        super().on_train_epoch_end()
         self._take_noise()
