@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
-from wandb_file import read_run
+from wandb_file import read_finished
 
 from lightning_al.callbacks.curves import LearningCurve
 from lightning_al.callbacks.growing_step import GrowingStep, start_step_at
@@ -365,7 +365,7 @@ def wandb_run(tmp_path, alone):
 
 def test_wandb_offline_run(wandb_run):
     (folder,) = (wandb_run / "wandb").glob("offline-run-*")
-    run = read_run(folder)
+    run = read_finished(folder)
     assert run.exit_code == 0
     assert run.config["seed"] == 3
     assert run.id == (wandb_run / "logs" / "wandb_id").read_text()
@@ -401,14 +401,14 @@ def test_wandb_table_of_acquired_items(wandb_run):
 
 def test_wandb_resume_shares_the_id_and_goes_on_above(wandb_run, alone):
     (before,) = (wandb_run / "wandb").glob("offline-run-*")
-    first = read_run(before)
+    first = read_finished(before)
     time.sleep(1.1)  # W&B names an offline folder by the second and the id
     loggers = build_loggers(["wandb"], wandb_run, config={"seed": 3})
     more = a_round(3)
     play(RoundLog(loggers), wandb_run, [more], done=ROUNDS, loggers=loggers)
     close_loggers(loggers)
     (after,) = set((wandb_run / "wandb").glob("offline-run-*")) - {before}
-    second = read_run(after)
+    second = read_finished(after)
     assert second.id == first.id
     assert second.history[0]["_step"] > first.history[-1]["_step"]
     own = [row["_step"] for row in second.history]

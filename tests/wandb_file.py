@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,16 @@ class WandbRun:
     config: dict[str, Any] = field(default_factory=dict)
     id: str = ""
     exit_code: int | None = None
+
+
+def read_finished(folder: Path, patience: float = 30.0) -> WandbRun:
+    """The run once its exit record is there: offline, ``finish`` returns before the last write."""
+    end = time.monotonic() + patience
+    while (run := read_run(folder)).exit_code is None:
+        if time.monotonic() > end:
+            raise TimeoutError(f"no exit record in {folder} after {patience} s")
+        time.sleep(0.05)
+    return run
 
 
 def read_run(folder: Path) -> WandbRun:
