@@ -152,22 +152,21 @@ class AUROC(Metric):
     full_state_update = False
     is_differentiable = False
     higher_is_better = True
-    log_probs: list[Tensor]
-    labels: list[Tensor]
+    rows: list[Tensor]
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.classes = classes
-        self.add_state("log_probs", [], dist_reduce_fx="cat")
-        self.add_state("labels", [], dist_reduce_fx="cat")
+        # one flat state: a rank without items takes part in the sync with an empty vector
+        self.add_state("rows", [], dist_reduce_fx="cat")
 
     def update(self, log_probs: Tensor, labels: Tensor) -> None:
-        self.log_probs.append(log_probs)
-        self.labels.append(labels)
+        rows = torch.cat([log_probs, labels[:, None].to(log_probs.dtype)], 1)
+        self.rows.append(rows.flatten())
 
     def compute(self) -> Tensor:
-        scores = dim_zero_cat(self.log_probs).reshape(-1, self.classes)
-        labels = dim_zero_cat(self.labels).reshape(-1)
+        rows = dim_zero_cat(self.rows).reshape(-1, self.classes + 1)
+        scores, labels = rows[:, :-1], rows[:, -1]
         areas = []
         for c in range(self.classes):
             positive, negative = scores[labels == c, c], scores[labels != c, c].sort().values
