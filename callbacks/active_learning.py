@@ -10,6 +10,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_al.rounds.records import Round
 
+from .growing_step import start_step_at
+
 __all__ = ["ActiveLearning"]
 
 
@@ -56,7 +58,7 @@ class ActiveLearning(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the loggers' step go on where the last round ended."""
-        trainer.fit_loop.epoch_loop._batches_that_stepped = self.first_step
+        start_step_at(trainer, self.first_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

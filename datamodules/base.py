@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from lightning_al.randomness import generator, seeded
 from lightning_al.records import Answers, Status, positions
@@ -71,11 +72,11 @@ class ActiveDataModule(LightningDataModule):
 
     def __init__(
         self,
-        train: Any = None,
-        test: Any = None,
+        train: Dataset | None = None,
+        test: Dataset | float | Sequence[int] | None = None,
         *,
-        pool: Any = None,
-        val: Any = None,
+        pool: Dataset | None = None,
+        val: Dataset | float | Sequence[int] | None = None,
         initial: int | float | str | list[int] | Callable[..., Any] | Any = 10,
         stratified: bool = False,
         groups: Sequence[Any] | None = None,
@@ -151,7 +152,7 @@ class ActiveDataModule(LightningDataModule):
         spec = getattr(self.splits, name)
         if spec is None or is_dataset(spec):
             return None
-        free = (self._status == Status.POOL).nonzero().flatten()
+        free = self._where(Status.POOL)
         if isinstance(spec, (int, float)):
             if spec == 0:
                 return None
@@ -170,7 +171,7 @@ class ActiveDataModule(LightningDataModule):
         return held
 
     def _initial_positions(self, drawn: torch.Generator) -> Tensor:
-        free = (self._status == Status.POOL).nonzero().flatten()
+        free = self._where(Status.POOL)
         if callable(self.initial):
             return positions(self.initial(self, drawn))
         if not isinstance(self.initial, (str, int, float)):
@@ -200,6 +201,10 @@ class ActiveDataModule(LightningDataModule):
         self._status[index] = int(status)
         self._labelled_cache = self._pool_cache = None
 
+    def _where(self, status: Status) -> Tensor:
+        """Positions of the items with this status, ascending; NumPy's search is the fast one."""
+        return torch.from_numpy(np.flatnonzero(self._status.numpy() == int(status)))
+
     @property
     def status(self) -> Tensor:
         """Status of every item [N], int8 (see :class:`lightning_al.records.Status`); a copy."""
@@ -209,14 +214,14 @@ class ActiveDataModule(LightningDataModule):
     def labelled(self) -> Tensor:
         """Positions of the labelled items [L], ascending."""
         if self._labelled_cache is None:
-            self._labelled_cache = (self._status == Status.LABELLED).nonzero().flatten()
+            self._labelled_cache = self._where(Status.LABELLED)
         return self._labelled_cache
 
     @property
     def pool(self) -> Tensor:
         """Positions that may be chosen [N], ascending."""
         if self._pool_cache is None:
-            self._pool_cache = (self._status == Status.POOL).nonzero().flatten()
+            self._pool_cache = self._where(Status.POOL)
         return self._pool_cache
 
     def ask(self, index: Sequence[int] | Tensor) -> None:

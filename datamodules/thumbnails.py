@@ -19,11 +19,12 @@ def image_of(items: Items, index: int) -> Any:
     """
     from PIL import Image
 
+    image: Any = None
     if items.tensors is not None:
         image = items.tensors.inputs[0][index]
     else:
-        image = items.inputs(torch.tensor([index]))
-        image = image[0] if isinstance(image, Tensor) else None
+        batch = items.inputs(torch.tensor([index]))
+        image = batch[0] if isinstance(batch, Tensor) else None
     if not isinstance(image, Tensor) or image.ndim not in (2, 3) or min(image.shape[-2:]) < 4:
         return None
     if image.ndim == 2:

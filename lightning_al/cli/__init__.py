@@ -4,61 +4,92 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
+from argparse import ArgumentError
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 __all__ = ["main"]
 
-HOME = [Path(__file__).resolve().parents[1]]
+HELP = """\
+usage: lightning-al COMMAND [--config NAME] [--key value ...]
+
+  run       active learning: fit, evaluate, score, choose, ask, and again
+  suggest   which items to label next, from a checkpoint
+  configs   the shipped configurations; `configs NAME` prints one
+  fit, validate, test, predict   plain Lightning, on the same configurations
+
+start with
+  lightning-al run --config quickstart --baseline random
+
+`lightning-al COMMAND --help` lists all settings; `lightning-al run --config NAME --print_config`
+shows their values. Any of them can be given on the command line.
+"""
+LIGHTNING = ("run", "fit", "validate", "test", "predict")
 
 
 def main(args: Sequence[str] | None = None) -> Any:
     """Run one command; returns what it made (histories, an acquisition), for callers in Python.
 
-    Our own errors are shown as one line and end with status 1; ``LIGHTNING_AL_DEBUG=1`` shows
-    where they came from. From Python (``args`` given) they are raised.
+    Our own errors are shown as one line and end with status 1, those of the command line with 2;
+    ``LIGHTNING_AL_DEBUG=1`` shows where they came from. From Python (``args`` given) they are
+    raised.
     """
     if args is not None:
         return _dispatch(list(args))
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # for classes of the user's own, given by class path
     try:
         _dispatch(sys.argv[1:])
-    except (ValueError, LookupError, OSError, TypeError, RuntimeError) as error:
-        if os.environ.get("LIGHTNING_AL_DEBUG") or not _ours(error):
+    except KeyboardInterrupt:
+        _end("interrupted; a run goes on with the same command", 130)
+    except Exception as error:
+        if os.environ.get("LIGHTNING_AL_DEBUG"):
             raise
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"lightning-al: {message}", file=sys.stderr)
-        sys.exit(1)
+        _tell(error)
 
 
-def _dispatch(arguments: list[str]) -> Any:
-    command = arguments[0] if arguments else ""
+def _dispatch(words: list[str]) -> Any:
+    command = words[0] if words else "--help"
+    if command in ("-h", "--help"):
+        return print(HELP, end="")
+    if command == "--version":
+        from lightning_al import __version__
+
+        return print(f"lightning-al {__version__}")
     if command == "suggest":
         from .suggest import suggest_command
 
-        return suggest_command(arguments[1:])
+        return suggest_command(words[1:])
     if command == "configs":
         from .configs import configs_command
 
-        return configs_command(arguments[1:])
+        return configs_command(words[1:])
+    if command not in LIGHTNING:
+        names = ", ".join((*LIGHTNING, "suggest", "configs"))
+        raise ArgumentError(None, f"no command {command!r}; choose one of {names}")
+    from .arguments import CommandLine
     from .command import ActiveCLI
-    from .names import resolve_configs
 
-    if not arguments or command in ("-h", "--help"):
-        print("further commands: suggest (which items next), configs (what is shipped)\n")
-        arguments = ["--help"]
-    resolved, name = resolve_configs(arguments, command)
-    return ActiveCLI(resolved, name=name).result
+    return ActiveCLI(CommandLine(words)).result
 
 
-def _ours(error: BaseException) -> bool:
-    """Whether this package raised the error itself, as a check of what it was given."""
-    last = traceback.extract_tb(error.__traceback__)[-1].filename
-    import lightning_al.callbacks
-    import lightning_al.datamodules
-    import lightning_al.strategies
+def _tell(error: Exception) -> None:
+    """Show an error that a user can mend as one line; raise any other."""
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    siblings = (lightning_al.callbacks, lightning_al.datamodules, lightning_al.strategies)
-    homes = [*HOME, *(Path(s.__file__).resolve().parent for s in siblings)]
-    return any(home in Path(last).resolve().parents for home in homes)
+    from .errors import ours
+
+    if isinstance(error, ArgumentError):
+        _end(str(error), 2)
+    expected = (ValueError, LookupError, TypeError, RuntimeError, ImportError)
+    if isinstance(error, (OSError, MisconfigurationException)) or (
+        isinstance(error, expected) and ours(error)
+    ):
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        _end(str(text), 1)
+    raise error
+
+
+def _end(message: str, status: int) -> None:
+    print(f"lightning-al: {message}", file=sys.stderr)
+    sys.exit(status)

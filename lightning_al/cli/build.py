@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
-from functools import partial
+from argparse import ArgumentError
+from collections.abc import Mapping
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -16,8 +16,12 @@ from pytorch_lightning.cli import LightningCLI, instantiate_class
 from pytorch_lightning.loggers import Logger
 
 from lightning_al.rounds import ActiveLearner
+from lightning_al.strategies import resolve
+from lightning_al.tasks import Adapter
 
-__all__ = ["Parts", "fill_sizes", "learner_of_run"]
+from .specs import ORACLES, POSTERIORS, RULES, make
+
+__all__ = ["Maker", "Parts", "fill_sizes", "learner_of_run"]
 
 OUTSIDE_IDENTITY = (
     "baseline",
@@ -31,6 +35,8 @@ OUTSIDE_IDENTITY = (
     "seed_everything",
 )
 """Settings that do not change what a run does; a run goes on under others."""
+
+OUTSIDE_TRAINER = ("default_root_dir", "enable_progress_bar", "log_every_n_steps", "logger")
 
 
 class Maker:
@@ -57,6 +63,7 @@ class Parts:
         for name in ("model", "data"):
             if not self.config.get(name):
                 raise ValueError(f"the configuration names no {name}; give --{name} or --config")
+        self._helpers()  # a wrong name is said before any data are read
         self.datamodule: LightningDataModule = Maker(LightningDataModule, self.config["data"])()
         if not hasattr(self.datamodule, "acquire"):
             raise TypeError(
@@ -108,24 +115,15 @@ class Parts:
         """The settings that make this run this run."""
         config = {k: v for k, v in self.config.items() if k not in OUTSIDE_IDENTITY}
         config["trainer"] = {
-            k: v for k, v in config.get("trainer", {}).items() if v is not None and k != "logger"
+            k: v
+            for k, v in config.get("trainer", {}).items()
+            if v is not None and k not in OUTSIDE_TRAINER
         }
         return {k: v for k, v in config.items() if v is not None}
 
     def learner(self, **changes: Any) -> ActiveLearner:
         """The learner; ``changes`` are passed to it over the configuration."""
-        from lightning_al.posteriors import Posterior
-        from lightning_al.protocols import Oracle
-        from lightning_al.rounds.stopping import StoppingRule
-        from lightning_al.tasks import Adapter
-
         config = self.config
-        made: dict[str, Callable[[], Any]] = {
-            "posterior": partial(_make, Posterior, config.get("posterior")),
-            "oracle": partial(_make, Oracle, config.get("oracle")),
-            "stopping": partial(_make, list[StoppingRule], config.get("stopping")),
-            "adapter": partial(_make, Adapter, config.get("adapter")),
-        }
         plain = ("weights", "restore", "overwrite", "keep_checkpoints", "memory_budget")
         arguments: dict[str, Any] = {
             "task": self.task,
@@ -136,15 +134,24 @@ class Parts:
             "trainer": self.trainer,
             "config": self.identity(),
             "seed": config["seed"],
+            "adapter": Maker(Adapter | None, config.get("adapter"))(),
             **{name: config[name] for name in plain if name in config},
-            **{name: build() for name, build in made.items()},
+            **self._helpers(),
         }
-        arguments["stopping"] = arguments["stopping"] or ()
         return ActiveLearner(**(arguments | changes))
 
-
-def _make(base: Any, spec: Any) -> Any:
-    return None if spec is None else Maker(base, spec)()
+    def _helpers(self) -> dict[str, Any]:
+        """Posterior, oracle and stopping rules; wrong names, the strategies' too, are refused."""
+        config = self.config
+        for spec in (config["strategy"], config.get("baseline")):
+            if spec is not None:
+                resolve(spec)
+        rules = [make(RULES, spec, "__call__") for spec in config.get("stopping") or ()]
+        return {
+            "posterior": make(POSTERIORS, config.get("posterior"), "start"),
+            "oracle": make(ORACLES, config.get("oracle"), "ask"),
+            "stopping": rules,
+        }
 
 
 def fill_sizes(spec: Any, datamodule: Any) -> None:
@@ -188,7 +195,7 @@ def learner_of_run(run_dir: Path) -> ActiveLearner:
         raise LookupError(f"{run_dir} holds no config.yaml; give the folder of a run")
     try:
         config = parse(["run", "--config", str(path)])
-    except SystemExit:
+    except ArgumentError:
         raise LookupError(
             f"{path} is not of the command line; rebuild the learner in Python and pass it: "
             "replay(run_dir, round, learner)"

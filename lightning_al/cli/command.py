@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import warnings
+from argparse import ArgumentError
 from typing import Any
 
-from pytorch_lightning import LightningDataModule, LightningModule
+import yaml
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from .arguments import CommandLine
 from .build import Maker, fill_sizes
+from .errors import explain
 from .trainer import ActiveTrainer
 
 __all__ = ["ActiveCLI", "parse"]
+
+QUIET = (".*isinstance.treespec, LeafSpec.*", ".*across ranks is zero.*", ".*logging interval.*")
 
 
 class ActiveCLI(LightningCLI):
     """LightningCLI with ``run`` beside Lightning's own sub-commands."""
 
-    def __init__(self, args: ArgsType, *, run: bool = True, name: str = "run") -> None:
-        self.config_name = name
+    def __init__(self, line: CommandLine, *, run: bool = True) -> None:
+        self.line = line
         self.only_parse = not run
         self.result: Any = None
+        kwargs: dict[str, Any] = {
+            command: {
+                "exit_on_error": False,
+                "usage": f"lightning-al {command} [--config NAME] [--key value ...]",
+            }
+            for command in self.subcommands()
+        }
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -28,8 +42,8 @@ class ActiveCLI(LightningCLI):
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
-            parser_kwargs={"description": "Active learning on PyTorch Lightning."},
-            args=args,
+            parser_kwargs={"prog": "lightning-al", "exit_on_error": False, **kwargs},
+            args=list(line.parsed),
         )
 
     @staticmethod
@@ -41,9 +55,21 @@ class ActiveCLI(LightningCLI):
         """Quiet defaults; what a run needs beyond a fit is in the signature of ``run``."""
         parser.set_defaults({"trainer.enable_model_summary": False})
 
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        # in the help, the many settings of the Trainer come after all others
+        parser._action_groups.sort(key=lambda group: "Trainer" in (group.title or ""))
+        return parser
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse what ``main`` prepared (Lightning would warn of it)."""
-        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        try:
+            self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        except ArgumentError as error:
+            options = self._subcommand_parsers[self.line.command]._option_string_actions
+            raise ArgumentError(None, explain(str(error), options)) from None
 
     def _set_seed(self) -> None:
         if not self._drives_itself:
@@ -72,20 +98,27 @@ class ActiveCLI(LightningCLI):
         if not self._drives_itself:
             super().instantiate_classes()
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """An ActiveDataModule shards by itself, Lightning must not do so again."""
+        if hasattr(self.datamodule, "acquire"):
+            kwargs.setdefault("use_distributed_sampler", False)
+        return super().instantiate_trainer(**kwargs)
+
     def _run_subcommand(self, subcommand: str) -> None:
         if self.only_parse:
             return
         if subcommand != "run":
-            super()._run_subcommand(subcommand)
+            with warnings.catch_warnings():
+                for text in QUIET:
+                    warnings.filterwarnings("ignore", text)
+                super()._run_subcommand(subcommand)
             return
         from .run import run_command
 
-        self.result = run_command(self.plain(), self.config_name)
+        self.result = run_command(self.plain(), self.line)
 
     def plain(self) -> dict[str, Any]:
         """The sub-command's configuration as plain values."""
-        import yaml
-
         text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
         config: dict[str, Any] = yaml.safe_load(text)
         return config
@@ -97,8 +130,6 @@ def _has_null(spec: Any) -> bool:
     return spec is None
 
 
-def parse(args: list[str]) -> dict[str, Any]:
+def parse(words: list[str]) -> dict[str, Any]:
     """The resolved configuration of a command line, as plain values; nothing is built."""
-    return ActiveCLI(args, run=False).plain()
-
-
+    return ActiveCLI(CommandLine(words), run=False).plain()

@@ -6,16 +6,13 @@ from typing import Any
 
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
-from lightning_al.posteriors import Posterior
-from lightning_al.protocols import Oracle
-from lightning_al.rounds.stopping import StoppingRule
 from lightning_al.tasks import Adapter
 
 __all__ = ["ActiveTrainer"]
 
 
 class ActiveTrainer(Trainer):
-    """Lightning's Trainer; ``run`` is driven by the command line, not by the Trainer."""
+    """Settings of Lightning's Trainer; one is built anew for each round."""
 
     def run(
         self,
@@ -28,9 +25,9 @@ class ActiveTrainer(Trainer):
         baseline: str | dict[str, Any] | None = None,
         weights: str = "reset",
         restore: str = "last",
-        posterior: Posterior | None = None,
-        oracle: Oracle | None = None,
-        stopping: list[StoppingRule] | None = None,
+        posterior: str | dict[str, Any] | None = None,
+        oracle: str | dict[str, Any] | None = None,
+        stopping: list[str | dict[str, Any]] | None = None,
         adapter: Adapter | None = None,
         run_dir: str | None = None,
         overwrite: bool = False,
@@ -44,22 +41,25 @@ class ActiveTrainer(Trainer):
         Args:
             model: the task; built anew each round.
             datamodule: an ActiveDataModule.
-            strategy: name of the query strategy, or {name: …, arguments}.
+            strategy: name of the query strategy, or {name: …, arguments}, or {class_path: …,
+                init_args: …} for one of your own; --strategy.KEY sets an argument.
             query_size: items a query asks for.
             budget: items that may be bought in all, the initial ones not counted.
             seed: of everything random; a list runs once for each.
             baseline: a strategy to run beside it, in the sub-folder baseline/.
             weights: each round starts reset, warm or shrink_perturb.
             restore: keep the last weights of a fit, or the best of its ModelCheckpoint.
-            posterior: such as lightning_al.posteriors.MCDropout, for strategies that need it.
+            posterior: such as MCDropout, for strategies that need it; --posterior.KEY sets an
+                argument.
             oracle: who answers; the labels of the data set by default.
-            stopping: rules that end the run early.
+            stopping: rules that end the run early, such as {name: MetricTarget, metric:
+                test/accuracy, target: 0.9}.
             adapter: how to get outputs and embeddings from a module of your own.
             run_dir: the run folder; runs/<config>-<hash> by default.
             overwrite: start anew where the folder holds a run already.
             loggers: of csv, tensorboard, wandb; shared by all rounds.
             keep_checkpoints: all rounds' checkpoints, or only the last.
             memory_budget: bytes of kept embeddings in memory; above it they lie in a file.
-            progress: show a progress bar over the rounds.
+            progress: show how far the run is.
         """
         raise NotImplementedError("call `lightning-al run`, or ActiveLearner(…).run() from Python")

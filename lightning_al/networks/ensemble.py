@@ -51,7 +51,7 @@ class Ensemble(nn.Module):
         ValueError: less than one member, or a prototype whose weights cannot be drawn anew.
     """
 
-    def __init__(self, network: nn.Module | dict[str, Any], members: int = 5) -> None:
+    def __init__(self, network: nn.Module, members: int = 5) -> None:
         super().__init__()
         if members < 1:
             raise ValueError(f"an ensemble needs at least 1 member, got {members}")

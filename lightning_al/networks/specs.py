@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
@@ -22,7 +22,7 @@ def record(network: nn.Module, cls: type[nn.Module], /, **init_args: Any) -> Non
 def spec_of(network: nn.Module) -> dict[str, Any] | None:
     """The plain values that :func:`build` rebuilds ``network`` from; None where it has none."""
     spec = getattr(network, "spec", None)
-    return dict(spec) if isinstance(spec, Mapping) else None
+    return dict(spec) if isinstance(spec, Mapping) and "class_path" in spec else None
 
 
 def needed(network: str, **sizes: Any) -> None:
@@ -82,7 +82,7 @@ def embedding_layer(network: nn.Module) -> str | tuple[str, ...] | None:
     is no linear layer. "Last" is the order of registration.
     """
     own = getattr(network, "embedding_layer", None)
-    if own is not None:
-        return cast("str | tuple[str, ...]", own)
+    if isinstance(own, (str, tuple)):
+        return own
     linear = [name for name, m in network.named_modules() if isinstance(m, nn.Linear)]
     return f"{linear[-1]}:input" if linear else None

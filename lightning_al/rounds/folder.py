@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import torch
 import yaml
 from pytorch_lightning import LightningModule, Trainer
-from torch import Tensor
 
 from .files import replacing
 from .identity import differences
-from .journal import Journal, JournalError, sync_folder
+from .journal import Journal, JournalError, disk_errors, sync_folder
 from .world import World
 
 if TYPE_CHECKING:
-    from .resume import Progress
+    from .records import Round
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "read_checkpoint"]
+
+log = logging.getLogger(__name__)
 
 OURS = (
     "journal.jsonl",
@@ -37,6 +38,14 @@ OURS = (
     "wandb",
 )
 """What ``overwrite`` removes; anything else in the folder is left alone."""
+
+LEFT = (".metrics.*.csv", ".acquired.*.csv", ".config.*.yaml", ".curve.*.png", "tmp*.scores")
+LEFT = (*LEFT, "checkpoints/.round-*.ckpt")
+"""What a killed run may leave half written."""
+
+
+_held: set[Path] = set()
+"""Folders that this process is at work in: its own locks do not stop it."""
 
 
 class RunFolder:
@@ -55,22 +64,32 @@ class RunFolder:
             JournalError: it holds another configuration, or a damaged journal.
             RuntimeError: another process is at work in it.
         """
-        self.records = self.world.on_zero(lambda: self._open(dict(config), dict(start), overwrite))
+        try:
+            self.records = self.world.on_zero(lambda: self._open(dict(config), start, overwrite))
+        except BaseException:
+            self.close()
+            raise
 
     def _open(
-        self, config: dict[str, Any], start: dict[str, Any], overwrite: bool
+        self, config: dict[str, Any], start: Mapping[str, Any], overwrite: bool
     ) -> list[dict[str, Any]]:
         self.path.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        if overwrite:
-            self._clear()
+        self._clear(OURS if overwrite else ())
         journal = self._journal = Journal(self.path / "journal.jsonl")
         if not journal.records:
-            with replacing(self.path / "config.yaml") as file:
-                file.write_text(yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False))
+            with disk_errors(f"cannot write into {self.path}"):
+                with replacing(self.path / "config.yaml") as file:
+                    file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+                sync_folder(self.path.parent)
             journal.append("start", config=config, **start)
-        first = journal.records[0]
-        if found := differences(first["config"], json.loads(json.dumps(config))):
+        self._same_run(journal.records[0], config, start)
+        return journal.records
+
+    def _same_run(
+        self, first: Mapping[str, Any], config: Mapping[str, Any], start: Mapping[str, Any]
+    ) -> None:
+        if found := differences(first["config"], config):
             shown = "; ".join(found[:5]) + (f"; … {len(found)} in all" if len(found) > 5 else "")
             raise JournalError(
                 f"{self.path} holds a run of another configuration ({shown}). Give another "
@@ -81,27 +100,47 @@ class RunFolder:
                 f"{self.path} was started on {first['world']} process(es), now there are "
                 f"{start['world']}; the fits would differ: use as many as before, or --overwrite"
             )
-        return journal.records
+        for name in ("threads", "versions"):
+            if first[name] != start[name]:
+                log.warning(
+                    "%s was started with %s %s, now it is %s: the last bits of later fits may "
+                    "differ from those of an undisturbed run",
+                    *(self.path, name, first[name], start[name]),
+                )
 
     def _take_lock(self) -> None:
-        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115
+        place = self.path.resolve()
+        busy = RuntimeError(
+            f"another process is running in {self.path}; wait for it, or give another run_dir"
+        )
+        if place in _held:
+            raise busy
+        lock = open(place / ".lock", "w")  # noqa: SIM115
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(
-                f"another process is running in {self.path}; wait for it, or give another run_dir"
-            ) from None
+            # not flock: loader workers inherit that, and may outlive a killed run by seconds
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            lock.close()
+            raise busy from None
+        except OSError as error:
+            log.warning("%s cannot be locked (%s): start only one run in it", place, error.strerror)
+        self._lock = lock
+        _held.add(place)
 
-    def _clear(self) -> None:
-        for name in OURS:
+    def _clear(self, names: Collection[str]) -> None:
+        for name in names:
             place = self.path / name
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+        for pattern in LEFT:
+            for left in self.path.glob(pattern):
+                left.unlink()
 
     def close(self) -> None:
         """Give the folder free."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+            _held.discard(self.path.resolve())
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Write one journal record (rank 0)."""
@@ -111,57 +150,66 @@ class RunFolder:
     # --- checkpoints -------------------------------------------------------------------------
 
     def save(self, trainer: Trainer, task: LightningModule, datamodule: Any, r: int) -> str:
-        """Write the round's checkpoint, durable before the journal names it; relative path."""
+        """Write the round's checkpoint, durable before the journal names it; relative path.
+
+        Raises:
+            OSError: the disk would not take it.
+        """
         name = f"checkpoints/round-{r:03d}.ckpt"
         target = self.path / name
-        temporary = target.with_name(f".{target.name}")
 
         def keep() -> None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(_checkpoint(trainer, task, datamodule), temporary)
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-            sync_folder(target.parent)
+            with disk_errors(f"cannot write the checkpoint {target}"):
+                with replacing(target) as temporary, open(temporary, "wb") as file:
+                    # into a file object: of a path, torch.save's errors do not tell a full disk
+                    torch.save(_checkpoint(trainer, task, datamodule), file)
+                sync_folder(target.parent)
 
         self.world.on_zero(keep)
         return name
 
-    def weights(self, checkpoint: str | None) -> dict[str, Tensor]:
-        """The weights of a checkpoint; rank 0 reads, all get them."""
+    def checkpoint(self, name: str) -> dict[str, Any]:
+        """A round's checkpoint on the CPU; rank 0 reads, all get it.
 
-        def read() -> dict[str, Tensor]:
-            if checkpoint is None:
-                raise JournalError(f"{self.path}: this round has no checkpoint to go on from")
-            state = torch.load(self.path / checkpoint, map_location="cpu", weights_only=False)
-            weights: dict[str, Tensor] = state["state_dict"]
-            return weights
+        Raises:
+            JournalError: it is gone.
+        """
+
+        def read() -> dict[str, Any]:
+            return read_checkpoint(self.path, name)
 
         return self.world.on_zero(read)
 
-    def previous_weights(self, r: int) -> dict[str, Tensor] | None:
-        """The weights that round ``r`` goes on from, where there are any."""
-        name = f"checkpoints/round-{r - 1:03d}.ckpt"
-        there = self.world.on_zero(lambda: r > 0 and (self.path / name).exists())
-        return self.weights(name) if there else None
-
-    def tidy(self, progress: Progress, keep: str) -> None:
-        """Remove the checkpoints that nobody needs any more."""
-        if keep == "last" and self.world.rank == 0:
-            last = progress.committed[-1].round
+    def tidy(self, rounds: Sequence[Round], keep: str) -> None:
+        """Remove the checkpoints that nobody needs any more; ``keep`` is "all" or "last"."""
+        if keep == "last" and rounds and self.world.rank == 0:
+            last = f"round-{rounds[-1].round:03d}.ckpt"
             for old in (self.path / "checkpoints").glob("round-*.ckpt"):
-                if old.name != f"round-{last:03d}.ckpt":
+                if old.name < last:
                     old.unlink()
+
+
+def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
+    """The checkpoint ``name`` of the run folder ``path``, on the CPU.
+
+    Raises:
+        JournalError: it is gone.
+    """
+    if not (path / name).exists():
+        raise JournalError(
+            f"{path}: the checkpoint {name} is gone, and the run needs it to go on; bring it "
+            "back, or start anew with --overwrite"
+        )
+    state: dict[str, Any] = torch.load(path / name, map_location="cpu", weights_only=False)
+    return state
 
 
 def _checkpoint(trainer: Trainer, task: LightningModule, datamodule: Any) -> dict[str, Any]:
     """What plain Lightning writes: weights, hyper-parameters, the datamodule's state."""
-    import pytorch_lightning as pl
-
     state: dict[str, Any] = {
         "epoch": trainer.current_epoch,
         "global_step": trainer.global_step,
-        "pytorch-lightning_version": pl.__version__,
+        "pytorch-lightning_version": version("pytorch-lightning"),
         "state_dict": task.state_dict(),
         type(datamodule).__qualname__: datamodule.state_dict(),
     }

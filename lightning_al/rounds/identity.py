@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pytorch_lightning import LightningModule
 
 if TYPE_CHECKING:
     from .driver import ActiveLearner
@@ -19,24 +20,50 @@ __all__ = ["describe", "differences", "digest", "plain"]
 
 def plain(value: Any) -> Any:
     """A JSON-able image of a setting, without memory addresses."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    if value is None:
+        return None
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, torch.Tensor):
-        return hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()[:12]
+        return hashlib.sha256(_bytes(value)).hexdigest()[:12]
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((plain(v) for v in value), key=str)
     if isinstance(value, functools.partial):
         return {"partial": plain(value.func), "args": plain(value.args), **plain(value.keywords)}
-    if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, LightningModule):
+        return _module(value)
     if hasattr(value, "__dataclass_fields__"):
         fields = {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
         return {"class": type(value).__qualname__, **fields}
+    if type(value).__repr__ is not object.__repr__ and " at 0x" not in (text := repr(value)):
+        return text
     return type(value).__qualname__
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    raw: bytes = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return raw
+
+
+def _module(module: LightningModule) -> dict[str, Any]:
+    """A module that each round copies: its weights are what every fit starts from."""
+    weights = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        weights.update(f"{name} {plain(tensor)}".encode())
+    return {
+        "class": type(module).__qualname__,
+        "hparams": plain(dict(module.hparams)),
+        "weights": weights.hexdigest()[:12],
+    }
 
 
 def describe(learner: ActiveLearner, strategy: Any, datamodule: Any) -> dict[str, Any]:
@@ -79,4 +106,5 @@ def differences(old: Any, new: Any, at: str = "") -> list[str]:
             place = f"{at}.{key}" if at else str(key)
             found += differences(old.get(key), new.get(key), place)
         return found
-    return [] if old == new else [f"{at}: {old!r} -> {new!r}"]
+    same = json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)  # NaN equals itself
+    return [] if same else [f"{at}: {old!r} -> {new!r}"]

@@ -11,11 +11,12 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EVENTS", "Journal", "JournalError", "read_journal"]
+__all__ = ["EVENTS", "Journal", "JournalError", "disk_errors", "read_journal", "sync_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -37,32 +38,41 @@ fault_hook: Hook = _no_hook
 """Called as ``hook(moment, event)`` around every write and sync; tests kill the process here."""
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: a number that is none becomes null."""
+def _to_json(value: Any) -> Any:
+    """JSON has no NaN and no infinity: such a number becomes ``{"float": "nan"}``."""
     if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else repr(value)
+        return {"float": repr(float(value))}
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {key: _to_json(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_to_json(v) for v in value]
+    return value
+
+
+def _from_json(value: dict[str, Any]) -> Any:
+    if value.keys() == {"float"} and value["float"] in ("nan", "inf", "-inf"):
+        return float(value["float"])
     return value
 
 
 def _encode(record: dict[str, Any]) -> bytes:
-    body = json.dumps(_plain(record), separators=(",", ":"), allow_nan=False)
-    crc = zlib.crc32(body.encode())
-    return f'{body[:-1]},"crc":"{crc:08x}"}}\n'.encode()
+    try:
+        body = json.dumps(_to_json(record), separators=(",", ":"), allow_nan=False).encode()
+    except TypeError as error:
+        raise TypeError(
+            f"event {record['event']!r} cannot go into the journal: {error}; notes of a strategy "
+            "and settings of a run are plain values (numbers, texts, lists, dicts)"
+        ) from None
+    return body[:-1] + f',"crc":"{zlib.crc32(body):08x}"}}\n'.encode()
 
 
 def _decode(line: bytes) -> dict[str, Any] | None:
     """The record of a line, or None where the line is damaged."""
     head, mark, tail = line.rpartition(b',"crc":"')
-    if not mark or not tail.endswith(b'"}'):
-        return None
     body = head + b"}"
-    if f"{zlib.crc32(body):08x}".encode() != tail[:-2]:
+    if not mark or tail != f'{zlib.crc32(body):08x}"}}'.encode():
         return None
-    record: dict[str, Any] = json.loads(body)
+    record: dict[str, Any] = json.loads(body, object_hook=_from_json)
     return record
 
 
@@ -110,18 +120,18 @@ class Journal:
         self.records, self._sound = read_journal(path)
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
-        """Write one record and sync it; only then it counts.
+        """Write one record and sync it; only then it counts. The record as a reader gets it.
 
         Raises:
             OSError: the disk would not take it; what was there before is intact.
+            TypeError: a field that is no plain value.
         """
-        record = {"event": event, **fields}
-        line = _encode(record)
-        fresh = not self.path.exists()
+        line = _encode({"event": event, **fields})
         fault_hook("before-write", event)
-        try:
-            with open(self.path, "r+b" if not fresh else "wb", buffering=0) as file:
-                file.truncate(self._sound)
+        with disk_errors(f"cannot write {event!r} to the journal {self.path}"):
+            fresh = not self.path.exists()
+            with open(self.path, "wb" if fresh else "r+b", buffering=0) as file:
+                file.truncate(self._sound)  # what a crash or a full disk left half written
                 file.seek(self._sound)
                 written = 0
                 while written < len(line):
@@ -131,17 +141,29 @@ class Journal:
                 os.fsync(file.fileno())
             if fresh:
                 sync_folder(self.path.parent)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"cannot write {event!r} to the journal {self.path}: {os.strerror(error.errno or 0)}"
-                "; nothing is lost: make room and run the same command again",
-            ) from error
         fault_hook("after-sync", event)
         self._sound += len(line)
-        record = json.loads(json.dumps(_plain(record)))
+        record = _decode(line[:-1])
+        assert record is not None
         self.records.append(record)
         return record
+
+
+@contextmanager
+def disk_errors(failed: str) -> Iterator[None]:
+    """Say what ``failed`` and what to do where the disk is full or broken.
+
+    Raises:
+        OSError: with the number of the one that happened inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{failed}: {error.strerror or error}; nothing that was written before is lost: make "
+            "room and run the same command again",
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

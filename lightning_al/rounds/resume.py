@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ class Progress:
         self.stopped = ""
 
     @classmethod
-    def of(cls, records: Sequence[Mapping[str, Any]], path: Path, name: str = "") -> Progress:
+    def of(cls, records: Sequence[Mapping[str, Any]], path: Path) -> Progress:
         """Progress after these records."""
         progress = cls(path)
         for record in records:
@@ -61,27 +60,34 @@ class Progress:
         if self.has(r, "labelled"):
             datamodule.acquire(self.acquisition(r).index, self.answers(r))
 
-    def check_state(self, fingerprint: str) -> None:
+    def check_state(self, fingerprint: str, r: int | None = None) -> None:
         """Refuse to go on when the data do not lead where the journal says they did.
+
+        Args:
+            fingerprint: of the datamodule now.
+            r: the round whose answers were the last to be applied; by default the last committed.
 
         Raises:
             JournalError: the data, or the code that splits them, have changed.
         """
-        if not self.committed:
-            expected = self.start.get("state", fingerprint)
-        else:
-            expected = self._rounds[self.committed[-1].round]["committed"]["state"]
+        r = len(self.committed) - 1 if r is None else r
+        expected = self.start["state"] if r < 0 else self._rounds[r]["committed"]["state"]
         if expected != fingerprint:
+            when = "at the start" if r < 0 else f"after round {r}"
             raise JournalError(
-                f"{self.path}: the journal says {expected} of who is labelled after round "
-                f"{len(self.committed) - 1}, the data give {fingerprint}: the data set has changed "
-                "since. Bring the old data back, or start anew with --overwrite"
+                f"{self.path}: the journal says {expected} of who is labelled {when}, the data "
+                f"give {fingerprint}: the data set has changed since. Bring the old data back, or "
+                "start anew with --overwrite"
             )
 
     @property
     def bought(self) -> int:
         """Items asked for in the committed rounds, refused ones included."""
         return sum(len(r.acquired) + len(r.refused) for r in self.committed)
+
+    def checkpoint(self, r: int) -> str | None:
+        """Name of round ``r``'s checkpoint; None before round 0 and where nothing was fitted."""
+        return self._rounds[r]["fitted"]["checkpoint"] if r >= 0 else None
 
     def fitted(self, r: int) -> Round:
         """The round as far as it was fitted."""
@@ -101,13 +107,14 @@ class Progress:
                 no = answers.refused.tolist()
             acquired = [i for i, n in zip(chosen["index"], no, strict=True) if not n]
             refused = [i for i, n in zip(chosen["index"], no, strict=True) if n]
-            scores = [float(s) for s, n in zip(chosen["scores"] or [], no) if not n]  # noqa: B905
+            given = chosen["scores"]
+            scores = [] if given is None else [s for s, n in zip(given, no, strict=True) if not n]
             cost = float(len(no)) if answers.cost is None else float(answers.cost.sum())
         return Round(
             round=r,
             n_labelled=fitted["n_labelled"],
             n_pool=fitted["n_pool"],
-            metrics={k: _number(v) for k, v in fitted["metrics"].items()},
+            metrics=fitted["metrics"],
             batches=fitted["batches"],
             checkpoint=fitted["checkpoint"],
             seconds_fit=fitted["seconds_fit"],
@@ -126,7 +133,3 @@ def history_rounds(records: Sequence[Mapping[str, Any]]) -> tuple[list[Round], s
     """The committed rounds of a journal and why the run stopped."""
     progress = Progress.of(records, Path())
     return progress.committed, progress.stopped
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+import warnings
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.plugins.precision import DoublePrecision, HalfPrecision
 from pytorch_lightning.utilities import move_data_to_device
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from lightning_al.posteriors import Deterministic
-from lightning_al.records import Context, Learner, Pool, Predictions
+from lightning_al.records import FIELDS, Context, Pool, Predictions
 from lightning_al.tasks import Adapter
 
-from .store import Store
+from .learners import build_learner
+from .store import Store, collect
 from .world import ALONE, World
 
 if TYPE_CHECKING:
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Scorer"]
 
 log = logging.getLogger(__name__)
+
+SCORES = ""  # the name of the scores among the fields that are collected
+MENDS = "pass MCDropout(members=20), or make the network an Ensemble"
 
 
 @dataclass(frozen=True)
@@ -48,38 +55,68 @@ class Scorer:
         """Score all candidates over all ranks; the pool on rank 0, None elsewhere.
 
         Raises:
-            ValueError: scores that are NaN, or a posterior that the strategy cannot use.
+            ValueError: scores that are NaN, or a model that cannot serve the strategy; on all
+                ranks alike.
         """
-        index = self.datamodule.pool
-        mine = index[self.world.rank :: self.world.size]
-        scores, kept = self.world.together(lambda: self._pass(strategy, mine, self.world))
-        every_score, every_kept = self.world.gather(scores), self.world.gather(kept)
-        if every_score is None or every_kept is None:
-            return None
-        scores = _interleave(every_score, len(index))
-        kept = _interleave_kept(every_kept, index)
-        if scores is not None:
-            _refuse_nan(scores, index)
-        return self._as_pool(strategy, index, scores, kept)
+        world, index, context = self.world, self.datamodule.pool, self.context()
+        session = self._posterior(strategy).start(self.seed, self.round)
+        fields: dict[str, Tensor] | None = {}
+        if strategy.needs:
+            self._warn_of_hooks()
+            mine = index[world.rank :: world.size]
+            scored = world.together(lambda: self._score(strategy, session, mine, context))
+            if self._shapes_vary(session):
+                log.info("items differ in shape: dropout masks are drawn per channel")
+                session = session.per_channel()
+                scored = world.together(lambda: self._score(strategy, session, mine, context))
+            store = Store(len(index), self._budget, self.folder)
+            fields = collect(scored, store, world)
+            scores = None if fields is None else fields.get(SCORES)
+            world.together(lambda: None if scores is None else _refuse_nan(scores, index))
+        return None if fields is None else self._as_pool(strategy, session, index, fields, context)
+
+    @property
+    def _budget(self) -> int:
+        """Bytes for one store: rank 0 of several holds its share beside the whole."""
+        return self.memory_budget if self.world.size == 1 else self.memory_budget // 2
+
+    def _shapes_vary(self, session: Any) -> bool:
+        """Whether any rank met items of two shapes, or two ranks different ones."""
+        shapes = self.world.all_gather(session.shapes())
+        return any(self.world.all_gather(session.shapes_vary(*shapes)))
 
     def _as_pool(
-        self, strategy: QueryStrategy, index: Tensor, scores: Tensor | None, kept: Any
+        self,
+        strategy: QueryStrategy,
+        session: Any,
+        index: Tensor,
+        fields: Mapping[str, Tensor],
+        context: Context,
     ) -> Pool:
+        kept = {name: value for name, value in fields.items() if name != SCORES}
+        scores = fields.get(SCORES)
+        if scores is None and len(index) == 0 and strategy.needs and hasattr(strategy, "score"):
+            scores = torch.empty(0)
         return Pool(
             index=index,
             scores=scores,
-            kept=kept,
-            context=self.context(),
-            predict_rows=lambda rows, needs: self.predict(index[rows], needs, strategy.members),
+            kept=_predictions(index, kept) if kept else None,
+            context=context,
+            predict_rows=lambda rows, needs: self._predict(strategy, session, index[rows], needs),
             joint_rows=lambda rows: self._joint(index[rows]),
-            labelled_pool=lambda: self._labelled(strategy),
-            make_learner=self._learner,
+            labelled_pool=lambda: self._labelled(strategy, session, context),
+            make_learner=lambda: build_learner(
+                self.task, self.datamodule, self._device(), self.seed, self.round
+            ),
         )
 
-    def _labelled(self, strategy: QueryStrategy) -> Pool:
+    def _labelled(self, strategy: QueryStrategy, session: Any, context: Context) -> Pool:
         index = self.datamodule.labelled
-        scores, kept = self._pass(strategy, index, ALONE)
-        return self._as_pool(strategy, index, scores, kept)
+        fields: dict[str, Tensor] = {}
+        if strategy.needs:
+            fields = self._score(strategy, session, index, context)
+            _refuse_other_shapes(session, "the labelled items")
+        return self._as_pool(strategy, session, index, fields, context)
 
     def context(self) -> Context:
         """What scores may know of the round."""
@@ -92,89 +129,88 @@ class Scorer:
             targets=self.datamodule.labelled_targets() if len(labelled) else None,
         )
 
-    def predict(
-        self, index: Tensor, needs: Collection[str], members: str = "many"
+    def _predict(
+        self, strategy: QueryStrategy, session: Any, index: Tensor, needs: Collection[str]
     ) -> Predictions:
-        """Predictions for the items ``index`` [K], on this rank alone."""
+        """Predictions for the items ``index`` [K], on this rank alone, by the same members."""
         if not len(index):
             raise ValueError("no items to predict: the list of positions is empty")
         with self._ready():
-            session = self._posterior(members).start(self.seed, self.round)
-            return Predictions.cat(p.cpu() for p in self._batches(session, index, needs))
+            batches = self._batches(strategy, session, index, needs)
+            predictions = Predictions.cat(batch.cpu() for batch in batches)
+        _refuse_other_shapes(session, "the items to predict")
+        return predictions
 
-    def _posterior(self, members: str) -> Any:
-        if self.posterior is None or members == "one":
+    def _posterior(self, strategy: QueryStrategy) -> Any:
+        if self.posterior is None or strategy.members == "one":
             return Deterministic()
         return self.posterior
 
-    def _pass(
-        self, strategy: QueryStrategy, index: Tensor, world: World
-    ) -> tuple[Tensor | None, Predictions | None]:
-        """Scores and kept fields of some items, in their order."""
-        needs, keeps = frozenset(strategy.needs), frozenset(strategy.keeps)
-        if not needs:
-            return None, None
-        posterior = self._posterior(strategy.members)
-        session = posterior.start(self.seed, self.round)
-        with self._ready():
-            result = self._score(strategy, session, index, needs, keeps)
-            if session.shapes_vary(*world.all_gather(session.shapes())):
-                log.info("items differ in shape: dropout masks are drawn per channel")
-                session = session.per_channel()
-                result = self._score(strategy, session, index, needs, keeps)
-        return result
-
     def _score(
-        self,
-        strategy: Any,
-        session: Any,
-        index: Tensor,
-        needs: Collection[str],
-        keeps: Collection[str],
-    ) -> tuple[Tensor | None, Predictions | None]:
-        scored = hasattr(strategy, "score")
-        context = self.context()
-        scores: Tensor | None = None
-        store = Store(len(index), self.memory_budget, self.folder)
-        at = 0
-        for batch in self._batches(session, index, needs):
-            if scored:
-                part = strategy.score(batch, context)
-                if part.shape[:1] != (len(batch),):
-                    raise ValueError(
-                        f"{type(strategy).__name__}.score must give one score per item, "
-                        f"[{len(batch)}] or [{len(batch)}, m], got {list(part.shape)}"
-                    )
-                if scores is None:
-                    scores = torch.empty((len(index), *part.shape[1:]), dtype=torch.float32)
-                scores[at : at + len(batch)] = part
-            if keeps:
-                store.add(batch.keep(keeps))
-            at += len(batch)
-        return scores, store.result(index) if keeps and len(index) else None
+        self, strategy: Any, session: Any, index: Tensor, context: Context
+    ) -> dict[str, Tensor]:
+        """Scores, under the name SCORES, and kept fields of some items, in their order."""
+        scored, keeps = hasattr(strategy, "score"), frozenset(strategy.keeps)
+        store = Store(len(index), self._budget, self.folder)
+        with self._ready():
+            for batch in self._batches(strategy, session, index, frozenset(strategy.needs)):
+                fields = batch.keep(keeps).tensors()
+                del fields["index"]
+                if scored:
+                    fields[SCORES] = _checked(strategy, strategy.score(batch, context), len(batch))
+                store.add(fields, len(batch))
+        return store.fields
 
     def _batches(
-        self, session: Any, index: Tensor, needs: Collection[str]
+        self, strategy: Any, session: Any, index: Tensor, needs: Collection[str]
     ) -> Iterator[Predictions]:
-        device = self._device()
+        device, first = self._device(), True
         for rows, inputs in self.datamodule.bare_batches(index):
-            inputs = move_data_to_device(inputs, device)
-            yield session.predict(self.task, self.adapter, rows, inputs, needs)
+            with self._forward() as convert:
+                inputs = move_data_to_device(convert(inputs), device)
+                batch = session.predict(self.task, self.adapter, rows, inputs, needs)
+            if first:
+                _refuse_one_member(strategy, batch, self.posterior)
+                first = False
+            yield batch
 
     def _device(self) -> torch.device:
         return self.task.device if self.trainer is None else self.trainer.strategy.root_device
 
     @contextmanager
+    def _forward(self) -> Iterator[Any]:
+        """The Trainer's precision; gives what it does to inputs."""
+        plugin = None if self.trainer is None else self.trainer.precision_plugin
+        with torch.no_grad(), nullcontext() if plugin is None else plugin.forward_context():
+            yield (lambda inputs: inputs) if plugin is None else plugin.convert_input
+
+    @contextmanager
     def _ready(self) -> Iterator[None]:
-        """The task on its device, in eval mode, without gradients; put back after."""
-        was_training, home = self.task.training, self.task.device
-        precision = nullcontext() if self.trainer is None else _forward(self.trainer)
+        """The task on its device, in eval mode; both put back after."""
+        modes = {module: module.training for module in self.task.modules()}
+        home = self.task.device
+        plugin = None if self.trainer is None else self.trainer.precision_plugin
+        if isinstance(plugin, (DoublePrecision, HalfPrecision)):
+            plugin.convert_module(self.task)
         self.task.to(self._device()).eval()
         try:
-            with torch.no_grad(), precision:
+            with torch.no_grad():
                 yield
         finally:
-            self.task.train(was_training).to(home)
+            for module, training in modes.items():
+                module.training = training
+            self.task.to(home)
+
+    def _warn_of_hooks(self) -> None:
+        """Say what the pool does not pass through: a bare batch has no label to hand to a hook."""
+        for owner in (self.datamodule, self.task):
+            for hook in ("on_before_batch_transfer", "on_after_batch_transfer"):
+                if is_overridden(hook, owner) and self.world.rank == 0:
+                    warnings.warn(
+                        f"{type(owner).__name__}.{hook} is not called for the pool; what it does "
+                        "to inputs belongs into the data set's test transform, or into forward",
+                        stacklevel=3,
+                    )
 
     def _joint(self, index: Tensor) -> Any:
         joint = getattr(self.task, "joint", None)
@@ -183,62 +219,44 @@ class Scorer:
                 f"{type(self.task).__name__} has no joint(inputs) -> MultivariateNormal; "
                 "a task with a joint posterior (a Gaussian process) is needed here"
             )
-        parts = [move_data_to_device(x, self._device()) for _, x in
-                 self.datamodule.bare_batches(index, len(index))]
-        with self._ready():
-            return joint(parts[0])
+        if not len(index):
+            raise ValueError("no items for a joint prediction: the list of positions is empty")
+        ((_, inputs),) = self.datamodule.bare_batches(index, len(index))
+        with self._ready(), self._forward() as convert:
+            return joint(move_data_to_device(convert(inputs), self._device()))
 
-    def _learner(self) -> Learner:
-        module = self.datamodule
 
-        def fit(task: LightningModule, loader: Iterable[Any], **arguments: Any) -> LightningModule:
-            quiet: dict[str, Any] = {
-                "logger": False,
-                "enable_checkpointing": False,
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "devices": 1,
-                "accelerator": self._device().type,
-            }
-            Trainer(**(quiet | arguments)).fit(task, loader)
-            return task
+def _predictions(index: Tensor, fields: Mapping[str, Tensor]) -> Predictions:
+    core: dict[str, Any] = {name: v for name, v in fields.items() if name in FIELDS}
+    return Predictions(index, **core, extras={n: v for n, v in fields.items() if n not in FIELDS})
 
-        return Learner(
-            task=self.task,
-            fit=fit,
-            labelled_loader=module.labelled_loader,
-            unlabelled_loader=module.predict_dataloader,
+
+def _checked(strategy: Any, scores: Tensor, n: int) -> Tensor:
+    if not isinstance(scores, Tensor) or scores.shape[:1] != (n,):
+        got = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(
+            f"{type(strategy).__name__}.score must give one score per item, "
+            f"[{n}] or [{n}, m], got {got}"
         )
+    return scores.float()
 
 
-def _forward(trainer: Trainer) -> Any:
-    return trainer.precision_plugin.forward_context()
+def _refuse_one_member(strategy: Any, batch: Predictions, posterior: Any) -> None:
+    """A single member never disagrees with itself: such scores are constant, choices random."""
+    if strategy.members == "one" or batch.variance is not None:
+        return
+    seen = next((v for v in (batch.probs, batch.logits, batch.mean) if v is not None), None)
+    if seen is not None and seen.shape[1] == 1:
+        what = "none was given" if posterior is None else f"{posterior} gives one member"
+        raise ValueError(f"{strategy!r} compares the members of a posterior, and {what}: {MENDS}")
 
 
-def _interleave(shards: list[Any], n: int) -> Tensor | None:
-    """Put rank r's scores back at positions r, r + world, …"""
-    if len(shards) == 1 or all(s is None for s in shards):
-        return shards[0]  # type: ignore[no-any-return]
-    some = next(s for s in shards if s is not None)
-    whole = torch.empty((n, *some.shape[1:]), dtype=some.dtype)
-    for rank, shard in enumerate(shards):
-        if shard is not None:
-            whole[rank :: len(shards)] = shard
-    return whole
-
-
-def _interleave_kept(shards: list[Predictions | None], index: Tensor) -> Predictions | None:
-    if len(shards) == 1:
-        return shards[0]
-    some = next((s for s in shards if s is not None), None)
-    if some is None:
-        return None
-    fields: dict[str, Any] = {}
-    for name in some.tensors():
-        parts = [None if s is None else s.tensors()[name] for s in shards]
-        fields[name] = _interleave(parts, len(index))
-    extras = {name: fields.pop(name) for name in some.extras}
-    return Predictions(**{**fields, "index": index}, extras=extras)
+def _refuse_other_shapes(session: Any, what: str) -> None:
+    if session.shapes_vary():
+        raise ValueError(
+            f"{what} differ in shape from those scored before, where dropout masks were drawn "
+            "element by element; pass MCDropout(per_channel=True), or bring items to one shape"
+        )
 
 
 def _refuse_nan(scores: Tensor, index: Tensor) -> None:

@@ -82,7 +82,7 @@ class Classification(Task):
 
     def __init__(
         self,
-        network: nn.Module | dict[str, Any],
+        network: nn.Module,
         classes: int | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.0,

@@ -109,8 +109,8 @@ class BalancedAccuracy(Metric):
         self.count += torch.bincount(labels, minlength=self.classes)
 
     def compute(self) -> Tensor:
-        recall: Tensor = self.right / self.count
-        return recall[self.count > 0].mean()
+        recall: Tensor = (self.right / self.count)[self.count > 0].mean()
+        return recall
 
 
 @CLASSIFICATION.register("ece")

@@ -58,7 +58,7 @@ class Regression(Task):
 
     def __init__(
         self,
-        network: nn.Module | dict[str, Any],
+        network: nn.Module,
         outputs: int | None = 1,
         likelihood: Literal["mse", "gaussian"] = "mse",
         lr: float = 1e-3,
@@ -113,6 +113,7 @@ class Regression(Task):
                 f"{self.outputs} outputs with likelihood {self.likelihood!r} need a network with "
                 f"{width} outputs, got {list(raw.shape)}"
             )
+        raw = raw.to(self.target_mean.dtype)  # half precision cannot hold the variances
         if self.likelihood == "mse":
             return raw, None
         mean, log_variance = raw.chunk(2, dim=-1)

@@ -1,0 +1,46 @@
+"""Processes that Lightning started must not outlive the one that started them.
+
+Lightning watches the children from rank 0 and ends everything when one fails; nobody watches rank
+0. A rank in the middle of a long pass over the pool would notice its death only at the next
+message.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["children_watch_this_process", "die_with_parent"]
+
+PARENT = "LIGHTNING_AL_PARENT"
+GRACE = 5.0  # seconds to end by itself, as at the end of every run
+
+
+@contextmanager
+def children_watch_this_process() -> Iterator[None]:
+    """Processes started inside end with this one, once they call :func:`die_with_parent`."""
+    os.environ[PARENT] = str(os.getpid())
+    try:
+        yield
+    finally:
+        os.environ.pop(PARENT, None)
+
+
+def die_with_parent() -> None:
+    """End this process soon after the one that started it, where that one asked for it."""
+    parent = os.environ.pop(PARENT, None)
+    if parent is not None:
+        watch = threading.Thread(target=_watch, args=(int(parent),), daemon=True)
+        watch.start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    time.sleep(GRACE)
+    print("the main process of this run is gone; this one ends too", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -1,0 +1,94 @@
+"""Settings, data and choices that cannot work, refused before they cost anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lightning_al.records import Acquisition
+
+from .weights import WEIGHTS
+
+if TYPE_CHECKING:
+    from .driver import ActiveLearner
+
+__all__ = ["check_choice", "check_data", "check_settings", "strategy_name"]
+
+
+def strategy_name(spec: Any, strategy: Any) -> str:
+    """A short name for folders and legends."""
+    if isinstance(spec, str):
+        return spec
+    if isinstance(spec, Mapping):
+        return str(spec.get("name") or str(spec.get("class_path", "")).rpartition(".")[2])
+    return str(getattr(strategy, "name", "") or type(strategy).__name__)
+
+
+def check_settings(it: ActiveLearner, strategy: Any, name: str) -> None:
+    """Refuse what no data set could make work.
+
+    Raises:
+        ValueError: a number or word that makes no sense, or a privileged strategy.
+        LookupError: an unknown weights policy.
+    """
+    if it.query_size < 1:
+        raise ValueError(f"query_size must be at least 1, got {it.query_size}")
+    if it.budget < it.query_size:
+        raise ValueError(
+            f"the budget of {it.budget} is smaller than one query of {it.query_size}; "
+            "raise the budget or lower query_size"
+        )
+    WEIGHTS.factory(it.weights)
+    for what, value, valid in (
+        ("restore", it.restore, ("last", "best")),
+        ("keep_checkpoints", it.keep_checkpoints, ("all", "last")),
+    ):
+        if value not in valid:
+            raise ValueError(f"{what} must be one of {', '.join(valid)}, got {value!r}")
+    if strategy.privileged and not it.privileged:
+        raise ValueError(f"strategy {name!r} reads labels of the pool; it runs only inside `bench`")
+
+
+def check_data(it: ActiveLearner, strategy: Any, name: str) -> None:
+    """Refuse data that allow no first round.
+
+    Raises:
+        ValueError: a pool smaller than a query, or nothing labelled where a network is needed.
+    """
+    n = len(it.datamodule.pool)
+    if n == 0:
+        raise ValueError("the pool is empty: every item is labelled or held out already")
+    if it.query_size > n:
+        raise ValueError(f"cannot acquire {it.query_size} of {n} candidates; lower query_size")
+    if not len(it.datamodule.labelled) and strategy.needs:
+        raise ValueError(
+            f"no item is labelled at the start, but {name!r} needs a trained network; "
+            "raise `initial`, or begin with a strategy that needs none (random)"
+        )
+
+
+def check_choice(chosen: Acquisition, k: int, pool: torch.Tensor, name: str) -> None:
+    """Refuse what a strategy must never do: repeat itself, or choose outside the pool.
+
+    Raises:
+        ValueError: it did, or chose nothing or too many.
+    """
+    index = chosen.index
+    if index is None or len(index) == 0:
+        raise ValueError(f"strategy {name!r} chose nothing; it must choose {k} of {len(pool)}")
+    if len(index.unique()) != len(index):
+        raise ValueError(f"strategy {name!r} chose an item twice: {index.tolist()[:20]}")
+    if len(index) > k:
+        raise ValueError(f"strategy {name!r} chose {len(index)} items where {k} were due")
+    if not bool(torch.isin(index, pool).all()):
+        raise ValueError(
+            f"strategy {name!r} chose items outside the pool; it must return "
+            "candidates.index[rows], positions in the data set"
+        )
+    if chosen.scores is not None and len(chosen.scores) != len(index):
+        raise ValueError(
+            f"strategy {name!r} chose {len(index)} items and gave {len(chosen.scores)} scores; "
+            "an acquisition's scores are those of the chosen items"
+        )
