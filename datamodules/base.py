@@ -18,6 +18,7 @@ from lightning_al.randomness import generator, seeded
 from lightning_al.records import Answers, Status, positions
 
 from . import checks
+from .loading import InProcess
 from .overlay import Overlay
 from .splits import draw, is_dataset, one_per_class, share_to_count
 from .thumbnails import image_of
@@ -106,7 +107,8 @@ class ActiveDataModule(LightningDataModule):
         """Load the data and draw the splits, once; later calls do nothing."""
         if self._loaded:
             return
-        splits = self.load()
+        with seeded(0, 0, "load"):  # splits drawn in there are the same in every process
+            splits = self.load()
         if splits.train is None or splits.test is None:
             raise ValueError(
                 "ActiveDataModule needs train and test; test may be a share of train such as 0.2"
@@ -116,6 +118,8 @@ class ActiveDataModule(LightningDataModule):
         self.items = Items(splits.train, self.label, self.collate)
         pool = splits.train if splits.pool is None else splits.pool
         checks.same_length(splits.train, pool)
+        if splits.groups is not None:
+            checks.group_per_item(splits.groups, len(self.items))
         self.pool_items = Items(pool, self.label, self.collate)
         checks.finite_inputs(self.pool_items)
         with seeded(0, 0, "random-pool-check"):
@@ -161,14 +165,23 @@ class ActiveDataModule(LightningDataModule):
             labels = self.labels(free) if self.stratified else None
             drawn = generator(self.seed, 0, f"hold-{name}")
             held = draw(free, count, drawn, labels=labels, groups=self.splits.groups)
+            self._hold_groups_of(held)
         else:
             held = positions(spec)
             checks.from_pool(held, self._status, name)
             checks.have_labels(held, self.has_label(held), name)
-        if self.splits.groups is not None:
-            checks.groups_apart(held, self.splits.groups, len(self.items), name)
+            if self.splits.groups is not None:
+                checks.groups_apart(held, self.splits.groups, len(self.items), name)
         self._set(held, Status.HELD)
         return held
+
+    def _hold_groups_of(self, held: Tensor) -> None:
+        """Keep items without a label out of the pool where their group is held out."""
+        groups = self.splits.groups
+        if groups is not None and not bool(self.has_label(torch.arange(len(self.items))).all()):
+            names = {str(groups[i]) for i in held.tolist()}
+            mates = [i for i in range(len(self.items)) if str(groups[i]) in names]
+            self._set(positions(mates), Status.HELD)
 
     def _initial_positions(self, drawn: torch.Generator) -> Tensor:
         free = self._where(Status.POOL)
@@ -267,19 +280,29 @@ class ActiveDataModule(LightningDataModule):
         Raises:
             ValueError: answers that are missing, not finite, or outside the classes.
         """
+        if not isinstance(answers, Answers):
+            raise TypeError(
+                f"an oracle gives Answers(values={{'y': labels}}), got {type(answers).__name__}"
+            )
         given = torch.ones(len(index), dtype=torch.bool)
         if answers.refused is not None:
-            given = ~answers.refused
-        if len(given) != len(index):
-            raise ValueError(f"{len(index)} items were asked, but `refused` has {len(given)} entries")
-        for name, value in answers.values.items():
-            if len(value) != len(index):
+            given = ~answers.refused.bool()
+        for name, value in {"refused": given, "cost": answers.cost, **answers.values}.items():
+            if value is not None and len(value) != len(index):
                 raise ValueError(
-                    f"{len(index)} items were asked, but {name!r} has {len(value)} answers"
+                    f"{len(index)} items were asked, but {name!r} has {len(value)} entries"
                 )
         values = {n: v[given] for n, v in answers.values.items()}
-        checks.answers(index[given], values, self.classes)
+        self.overlay.check(index[given], values)
+        checks.answers(index[given], values, self.classes, self._example_label())
         return given, values
+
+    def _example_label(self) -> Tensor | None:
+        """A label [1, ...] that the data set itself carries, if any."""
+        labelled = torch.arange(1) if self.given is None else self.given[:1]
+        if not self.items.labelled or not len(labelled):
+            return None
+        return self.items.labels(labelled)
 
     def labels(self, index: Tensor) -> Tensor:
         """Labels [K, ...] of some items: the answer where there is one, else the data set's own.
@@ -315,23 +338,22 @@ class ActiveDataModule(LightningDataModule):
         if getattr(task, "full_batch", False):
             return batches(view, Batches(len(view), max(len(view), 1)), 0)
         key = (self.seed, self.round)
-        order = Batches(
-            len(view), self.batch_size, shuffle=key, rank=rank, world=world, pad=True
-        )
+        order = Batches(len(view), self.batch_size, shuffle=key, rank=rank, world=world, pad=True)
         loader = self._loader(view, order)
         if not getattr(task, "uses_unlabelled", False):
             return loader
-        bare = _InputsOnly(self.items, self.pool)
+        rest = self.pool if len(self.pool) else self.labelled  # steps go on when all are labelled
+        bare = _InputsOnly(self.items, rest)
         other = Batches(len(bare), self.batch_size, shuffle=key, rank=rank, world=world, pad=True)
         return CombinedLoader(
             {"labelled": loader, "unlabelled": self._loader(bare, other)}, "max_size_cycle"
         )
 
-    def _loader(self, view: Any, sampler: Batches) -> DataLoader:
+    def _loader(self, view: Any, sampler: Batches) -> DataLoader | InProcess:
         drawn = generator(self.seed, self.round, "workers")
         return batches(view, sampler, self.num_workers, generator=drawn)
 
-    def _eval_loader(self, name: str) -> DataLoader | list[Any]:
+    def _eval_loader(self, name: str) -> DataLoader | InProcess | list[Any]:
         spec, held = getattr(self.splits, name), self._held[name]
         if held is not None:
             view = Labelled(self.pool_items, held)
@@ -357,7 +379,7 @@ class ActiveDataModule(LightningDataModule):
         view = _InputsOnly(self.pool_items, self.pool)
         return self._loader(view, Batches(len(view), self.eval_batch_size))
 
-    def labelled_loader(self) -> DataLoader:
+    def labelled_loader(self) -> DataLoader | InProcess:
         """The labelled set, shuffled, for strategies that train something of their own."""
         view = Labelled(self.items, self.labelled, self.overlay.get(self.labelled))
         key = (self.seed, self.round)

@@ -18,6 +18,7 @@ __all__ = [
     "disjoint",
     "finite_inputs",
     "from_pool",
+    "group_per_item",
     "groups_apart",
     "have_labels",
     "not_empty",
@@ -69,8 +70,8 @@ def finite_inputs(items: Items) -> None:
             bad = (~block.isfinite().all(1)).nonzero().flatten() + start
             if len(bad):
                 raise ValueError(
-                    f"inputs hold NaN or infinite values in {len(bad)} item(s) of this block, "
-                    f"first: {_few(bad.tolist())}; drop or impute them"
+                    f"inputs hold NaN or infinite values, first in the item(s) "
+                    f"{_few(bad.tolist())}; drop or impute them"
                 )
 
 
@@ -148,8 +149,6 @@ def have_labels(index: Tensor, has_label: Tensor, what: str) -> None:
 
 def groups_apart(held: Tensor, groups: Sequence[Any], n: int, name: str) -> None:
     """Refuse a held-out part that shares a group with the rest."""
-    if len(groups) != n:
-        raise ValueError(f"groups must have one entry per item: {n} items, {len(groups)} groups")
     inside = set(held.tolist())
     held_groups = {str(groups[i]) for i in inside}
     shared = sorted({str(groups[i]) for i in range(n) if i not in inside} & held_groups)
@@ -159,21 +158,53 @@ def groups_apart(held: Tensor, groups: Sequence[Any], n: int, name: str) -> None
         )
 
 
-def answers(index: Tensor, values: Mapping[str, Tensor], classes: int | None) -> None:
-    """Refuse answers that are missing, not finite, or outside the classes."""
+def group_per_item(groups: Sequence[Any], n: int) -> None:
+    """Refuse groups that are not one an item."""
+    if len(groups) != n:
+        raise ValueError(f"groups must have one entry per item: {n} items, {len(groups)} groups")
+
+
+def answers(
+    index: Tensor, values: Mapping[str, Tensor], classes: int | None, own: Tensor | None = None
+) -> None:
+    """Refuse answers that are missing, not finite, or no labels of this data set.
+
+    Args:
+        index: items [K].
+        values: answers by name, each [K, ...].
+        classes: of the labels; None where they are no classes.
+        own: some labels [n, ...] that the data set itself carries, as examples.
+    """
     if len(index) and "y" not in values:
         raise ValueError(f"answers must hold 'y', got {sorted(values)}")
     for name, value in values.items():
-        if len(value) != len(index):
-            raise ValueError(f"{len(index)} items were asked, but {name!r} has {len(value)} answers")
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            bad = index[~value.flatten(1).isfinite().all(1) if value.ndim > 1 else ~value.isfinite()]
+            bad = index[~value.reshape(len(value), -1).isfinite().all(1)]
             raise ValueError(f"answers {name!r} of item(s) {_few(bad.tolist())} are not finite")
     y = values.get("y")
-    if y is not None and classes is not None and not y.is_floating_point() and y.numel():
-        wrong = ((y < 0) | (y >= classes)).reshape(len(y), -1).any(1)
-        if bool(wrong.any()):
-            item, label = index[wrong][0].item(), y[wrong][0].tolist()
-            raise ValueError(
-                f"label {label} of item {item} is outside the {classes} classes 0…{classes - 1}"
-            )
+    if y is None or not len(index):
+        return
+    if own is not None and own.shape[1:] != y.shape[1:]:
+        raise ValueError(
+            f"answers 'y' have shape {list(y.shape[1:])} an item, the data set's own labels "
+            f"{list(own.shape[1:])}; answer in the form of the labels"
+        )
+    whole = classes is not None and y.ndim == 1 if own is None else not own.is_floating_point()
+    if whole and y.is_floating_point():
+        raise ValueError(f"answers 'y' must be whole numbers like the labels, got {y.dtype}")
+    if classes is not None and not y.is_floating_point():
+        _known_classes(index, y, classes)
+
+
+def _known_classes(index: Tensor, y: Tensor, classes: int) -> None:
+    wrong = (y < 0) | (y >= classes)
+    if y.ndim > 1:
+        wrong &= y != -100  # PyTorch's mark for places without a label
+    wrong = wrong.reshape(len(y), -1)
+    if bool(wrong.any()):
+        item = int(wrong.any(1).nonzero()[0])
+        label = y[item].reshape(-1)[wrong[item]][0].item()
+        raise ValueError(
+            f"label {label} of item {int(index[item])} is outside the {classes} classes "
+            f"0…{classes - 1}"
+        )

@@ -27,17 +27,41 @@ class Overlay:
     def __len__(self) -> int:
         return self._count
 
+    def check(self, index: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Refuse answers ``name -> [K, ...]`` that cannot lie beside the earlier ones.
+
+        Raises:
+            ValueError: a number of answers that is not K, or names, shapes or types that differ
+                from before.
+        """
+        for name, value in values.items():
+            if len(value) != len(index):
+                raise ValueError(
+                    f"{len(index)} items were asked, but {name!r} has {len(value)} answers"
+                )
+        if not self._values or not len(index):
+            return
+        first = self._values[0]
+        if set(first) != set(values):
+            raise ValueError(f"answers must name {sorted(first)}, got {sorted(values)}")
+        for name, value in values.items():
+            kind = (list(value.shape[1:]), value.dtype)
+            if kind != (list(first[name].shape[1:]), first[name].dtype):
+                raise ValueError(
+                    f"answers {name!r} were {first[name].dtype} of shape "
+                    f"{list(first[name].shape[1:])} an item before, now they are {value.dtype} of "
+                    f"shape {list(value.shape[1:])}; answer in one form"
+                )
+
     def put(self, index: Tensor, values: Mapping[str, Tensor]) -> None:
         """Store answers ``name -> [K, ...]`` of the items ``index`` [K]; a later answer wins.
 
         Raises:
-            ValueError: a number of answers that is not K, or names that differ from before.
+            ValueError: see :meth:`check`; nothing is stored then.
         """
-        for name, value in values.items():
-            if len(value) != len(index):
-                raise ValueError(f"{len(index)} items were asked, but {name!r} has {len(value)} answers")
-        if self._values and set(self._values[0]) != set(values):
-            raise ValueError(f"answers must name {sorted(self._values[0])}, got {sorted(values)}")
+        self.check(index, values)
+        if not len(index):
+            return
         self._index.append(index.clone())
         self._values.append({name: value.detach().cpu().clone() for name, value in values.items()})
         self._row[index] = torch.arange(self._count, self._count + len(index), dtype=torch.int32)

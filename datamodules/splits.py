@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,9 +28,11 @@ def share_to_count(amount: float | int, available: int, what: str) -> int:
     Raises:
         ValueError: negative, more than there is, or a share outside (0, 1).
     """
-    if isinstance(amount, float) and not amount.is_integer():
+    if isinstance(amount, float) and amount != 0:
         if not 0 < amount < 1:
-            raise ValueError(f"{what} as a share must lie in (0, 1), got {amount}")
+            raise ValueError(
+                f"{what} as a share must lie in (0, 1), got {amount}; a count is a whole number"
+            )
         return max(1, round(amount * available))
     if amount < 0:
         raise ValueError(f"{what} cannot be negative, got {amount}")
@@ -112,5 +114,3 @@ def base_positions(dataset: Any) -> tuple[Any, Tensor]:
         index = torch.as_tensor(dataset.indices, dtype=torch.int64)[index]
         dataset = dataset.dataset
     return dataset, index
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_co
 
 from lightning_al.randomness import generator
 
+from .loading import InProcess
 from .tensors import TensorItems, as_tensor_items
 
 __all__ = ["Bare", "Batches", "Items", "Labelled", "batches"]
@@ -36,7 +37,8 @@ class Items:
         self, dataset: Any, label: str | None = "auto", collate: Callable[..., Any] | None = None
     ) -> None:
         self.dataset = dataset
-        self.tensors: TensorItems | None = as_tensor_items(dataset)
+        # tensors are read in batches, unless a collation of the user's joins the items
+        self.tensors: TensorItems | None = as_tensor_items(dataset) if collate is None else None
         self.collate = collate or default_collate
         self.label = label
         self._labelled: bool | None = None if label is not None else False
@@ -75,15 +77,17 @@ class Items:
         return self.collate([self._split(self.dataset[int(i)])[0] for i in index])
 
     def labels(self, index: Tensor) -> Tensor:
-        """Labels [K, ...] of some items, from ``dataset.targets`` where there is one."""
+        """Labels [K, ...] of some items, from ``dataset.targets`` where those are the labels."""
         if self.tensors is not None:
             assert self.tensors.targets is not None
             return self.tensors.targets[index]
-        targets = getattr(self.dataset, "targets", None)
-        if targets is not None and len(targets) == len(self.dataset):
-            return torch.stack([torch.as_tensor(targets[int(i)]) for i in index])
-        read = [torch.as_tensor(self._split(self.dataset[int(i)])[1]) for i in index]
-        return torch.stack(read)
+        data = self.dataset
+        targets = getattr(data, "targets", None)
+        if getattr(data, "target_transform", None) is not None:  # the items' labels are others
+            targets = None
+        if targets is not None and len(targets) == len(data):
+            return torch.stack([_as_label(targets[int(i)]) for i in index])
+        return torch.stack([_as_label(self._split(data[int(i)])[1]) for i in index])
 
     def batch(self, index: Tensor, overlay: tuple[Tensor, Tensor] | None = None) -> Any:
         """A batch as the data set's own collation would give it.
@@ -100,19 +104,23 @@ class Items:
         items = []
         for row, i in enumerate(index.tolist()):
             item = self.dataset[i]
-            inputs, label = self._split(item)
+            label = self._split(item)[1]
             if overlay is not None and overlay[1][row]:
                 label = overlay[0][row]
             if label is None:
                 raise ValueError(f"item {i} has no label in the data set and no answer was given")
-            if overlay is not None:
-                label = torch.as_tensor(label)
-                if isinstance(inputs, dict):
-                    item = {**inputs, str(self.label): label}
-                else:
-                    item = (*inputs, label) if isinstance(inputs, tuple) else (inputs, label)
-            items.append(item)
+            items.append(item if overlay is None else self._relabelled(item, _as_label(label)))
         return self.collate(items)
+
+    def _relabelled(self, item: Any, label: Tensor) -> Any:
+        """The item, of its own form, under another label (or under its first one)."""
+        if isinstance(item, dict):
+            key = self.label if self.label not in (None, "auto") else "label"
+            return {**item, key: label}
+        if not isinstance(item, (tuple, list)):
+            return item, label
+        inputs = item[:-1] if self.label is not None and len(item) > 1 else item
+        return (*inputs, label)
 
     def _tensor_batch(self, index: Tensor, overlay: tuple[Tensor, Tensor] | None) -> Any:
         assert self.tensors is not None
@@ -123,13 +131,19 @@ class Items:
             assert overlay is not None
             answers, answered = overlay
             if not bool(answered.all()):
-                raise ValueError(f"items {index[~answered].tolist()[:5]} have neither label nor answer")
+                bare = index[~answered].tolist()
+                raise ValueError(f"items {bare[:5]} have neither label nor answer")
             labels = answers
         else:
             labels = own[index]
             if overlay is not None:
                 labels[overlay[1]] = overlay[0][overlay[1]].to(labels.dtype)
         return (*inputs, labels) if isinstance(inputs, tuple) else (inputs, labels)
+
+
+def _as_label(value: Any) -> Tensor:
+    """One label as a tensor; of the type that torch's collation gives it."""
+    return torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
 
 
 @dataclass(frozen=True)
@@ -139,6 +153,11 @@ class Labelled(Dataset):
     items: Items
     index: Tensor  # [n] positions in the data set
     overlay: tuple[Tensor, Tensor] | None = None  # answers [n, ...], answered [n] bool
+
+    @property
+    def plain(self) -> bool:
+        """Whether batches are tensors as they lie in memory, so that many are read as one."""
+        return self.items.tensors is not None and self.items.tensors.transform is None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -154,6 +173,7 @@ class Bare(Dataset):
 
     items: Items
     index: Tensor
+    plain: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.index)
@@ -168,8 +188,9 @@ class Batches(DistributedSampler[Tensor]):
 
     Rank ``r`` of ``world`` takes ``order[r::world]``, so the union of the ranks' batches is the
     batch that one process with ``world`` times the batch size would see. Being a
-    ``DistributedSampler`` it is left alone by Lightning. A last batch of one row joins the one
-    before it (batch normalisation cannot train on a single row).
+    ``DistributedSampler`` it is left alone by Lightning. In order, all ranks take the same number
+    of steps: a last batch with less than a row each joins the one before it. When padded, so does a
+    last batch of one row (batch normalisation cannot train on a single row).
 
     Args:
         n: rows.
@@ -198,18 +219,33 @@ class Batches(DistributedSampler[Tensor]):
         return len(range(self.rank, self.n, self.world))
 
     def __len__(self) -> int:
+        if self._in_order:
+            return len(self._starts())
         rows = self._rows()
         full = -(-rows // self.size)
         return full - 1 if self._joins(rows) else full
 
+    @property
+    def _in_order(self) -> bool:
+        return self.shuffle_key is None and not self.pad
+
     def _joins(self, rows: int) -> bool:
         return self.pad and rows > self.size > 1 and rows % self.size == 1
 
+    def _starts(self) -> range:
+        """First rows of the batches of all ranks together; each rank has a part of each."""
+        stride = self.size * self.world
+        starts = range(0, self.n if self.rank < self.n else 0, stride)
+        return starts[:-1] if len(starts) > 1 and self.n - starts[-1] < self.world else starts
+
     def __iter__(self) -> Iterator[Tensor]:
-        if self.shuffle_key is None and not self.pad:  # in order: no index of all rows is built
+        if self._in_order:  # no index of all rows is built
+            starts = self._starts()
             stride = self.size * self.world
-            starts = range(self.rank, self.n, stride)
-            return (torch.arange(s, min(s + stride, self.n), self.world) for s in starts)
+            return (
+                torch.arange(s + self.rank, self.n if s == starts[-1] else s + stride, self.world)
+                for s in starts
+            )
         if self.shuffle_key is None:
             order = torch.arange(self.n)
         else:
@@ -229,8 +265,12 @@ def _same(batch: Any) -> Any:
     return batch
 
 
-def batches(view: Dataset, sampler: Batches, workers: int = 0, **more: Any) -> DataLoader:
+def batches(
+    view: Labelled | Bare, sampler: Batches, workers: int = 0, **more: Any
+) -> DataLoader | InProcess:
     """A loader that hands whole batches of rows to ``view``."""
+    if not workers:
+        return InProcess(view, sampler)
     return DataLoader(
         view,
         batch_size=None,

@@ -7,12 +7,15 @@ float, which depend on batch size and hardware, decide nothing. NaN comes last.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 __all__ = ["RESOLUTION", "power", "quantise", "relative_resolution", "softmax", "top_k"]
 
 RESOLUTION = 1e-6
+BLOCK = 2**16  # scores looked at together
 
 
 def quantise(scores: Tensor, resolution: float = RESOLUTION) -> Tensor:
@@ -22,8 +25,8 @@ def quantise(scores: Tensor, resolution: float = RESOLUTION) -> Tensor:
 
 def relative_resolution(scores: Tensor) -> float:
     """The resolution for scores in arbitrary units: 1e-6 of the largest finite magnitude."""
-    finite = scores[scores.isfinite()].abs()
-    largest = float(finite.max()) if finite.numel() else 0.0
+    parts = scores.split(BLOCK) if scores.numel() else ()
+    largest = max((float(p.nan_to_num(0.0, 0.0, 0.0).abs().max()) for p in parts), default=0.0)
     return RESOLUTION * largest if largest > 0 else RESOLUTION
 
 
@@ -39,7 +42,7 @@ def top_k(
     tensor([1, 2])
     """
     check_k(scores, k)
-    return _best(quantise(scores, resolution), k, generator)
+    return _best(scores, k, generator, lambda part: quantise(part, resolution))
 
 
 def power(
@@ -63,13 +66,17 @@ def power(
     """
     check_k(scores, k)
     _check_beta("power", beta)
-    rounded = quantise(scores, resolution)
-    if bool((rounded < 0).any()):
-        raise ValueError(
-            f"power needs scores >= 0, got {float(scores[rounded < 0].min()):.4g}; "
-            "use softmax, which takes any score"
-        )
-    return _best(beta * rounded.log() + _gumbel(rounded, generator), k, generator)
+
+    def key(part: Tensor) -> Tensor:
+        rounded = quantise(part, resolution)
+        if bool((rounded < 0).any()):
+            raise ValueError(
+                f"power needs scores >= 0, got {float(part[rounded < 0].min()):.4g}; "
+                "use softmax, which takes any score"
+            )
+        return beta * rounded.log() + _gumbel(rounded, generator)
+
+    return _best(scores, k, generator, key)
 
 
 def softmax(
@@ -91,8 +98,12 @@ def softmax(
     """
     check_k(scores, k)
     _check_beta("softmax", beta)
-    rounded = quantise(scores, resolution)
-    return _best(beta * rounded + _gumbel(rounded, generator), k, generator)
+
+    def key(part: Tensor) -> Tensor:
+        rounded = quantise(part, resolution)
+        return beta * rounded + _gumbel(rounded, generator)
+
+    return _best(scores, k, generator, key)
 
 
 def check_k(candidates: Tensor, k: int, axes: int = 1) -> None:
@@ -117,22 +128,44 @@ def shuffled(n: int, generator: torch.Generator, device: torch.device) -> Tensor
     return torch.randperm(n, generator=generator, device=generator.device).to(device)
 
 
-def _best(keys: Tensor, k: int, generator: torch.Generator) -> Tensor:
+def _best(
+    scores: Tensor, k: int, generator: torch.Generator, key: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Positions [K] of the k largest keys; equal keys in random order, NaN after -inf.
 
-    Only the ties at the threshold are shuffled, so a million keys cost one partial sort.
+    Goes through the scores in blocks and holds the keys that may still win, so that it needs a
+    few MiB beside a million scores (more only where more are tied). Only the ties at the
+    threshold are shuffled.
     """
     if k == 0:
-        return torch.empty(0, dtype=torch.int64, device=keys.device)
-    lowest = torch.finfo(keys.dtype).min
-    keys = keys.masked_fill(keys == -torch.inf, lowest).masked_fill(keys.isnan(), -torch.inf)
-    threshold = keys.topk(k, sorted=False).values.min()
+        return torch.empty(0, dtype=torch.int64, device=scores.device)
+    held: list[tuple[Tensor, Tensor]] = []  # (keys, positions), ascending positions
+    threshold, room = -torch.inf, 0  # the k-th largest key so far; how much more may be held
+    for start in range(0, len(scores), BLOCK):
+        part = _ordered(key(scores[start : start + BLOCK]))
+        rows = (part >= threshold).nonzero().squeeze(1)
+        held.append((part[rows], rows + start))
+        room -= len(rows)
+        if room < 0 or start + BLOCK >= len(scores):
+            keys, at = (torch.cat(some) for some in zip(*held, strict=True))
+            if len(keys) >= k:
+                threshold = float(keys.topk(k, sorted=False).values.min())
+            best = keys >= threshold
+            held = [(keys[best], at[best])]
+            room = max(k, int(best.sum()))
+    ((keys, at),) = held
     above = (keys > threshold).nonzero().squeeze(1)
     tied = (keys == threshold).nonzero().squeeze(1)
     drawn = tied[shuffled(len(tied), generator, keys.device)][: k - len(above)]
     above = above[shuffled(len(above), generator, keys.device)]
     above = above[keys[above].argsort(descending=True, stable=True)]
-    return torch.cat([above, drawn])
+    return at[torch.cat([above, drawn])]
+
+
+def _ordered(keys: Tensor) -> Tensor:
+    """The same order with room below: NaN becomes -inf, -inf the lowest finite number."""
+    lowest = torch.finfo(keys.dtype).min
+    return keys.masked_fill(keys == -torch.inf, lowest).masked_fill(keys.isnan(), -torch.inf)
 
 
 def _gumbel(like: Tensor, generator: torch.Generator) -> Tensor:

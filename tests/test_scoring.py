@@ -10,6 +10,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset, TensorDataset
 
 from lightning_al import suggest
@@ -132,22 +134,39 @@ def test_the_order_of_the_pool_is_fixed():
     assert first.seen == second.seen == module.pool.tolist() == sorted(first.seen)
 
 
+class Large(TorchDispatchMode):
+    """Bytes of all storages at least this large that come up inside."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least, self.seen = least, {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage().nbytes() >= self.least:
+                storage = leaf.untyped_storage()
+                self.seen[storage.data_ptr()] = storage.nbytes()
+        return out
+
+
 def test_a_pass_over_many_items_costs_a_score_each():
     n = 200_000
-    module = data(
-        TensorItems(torch.zeros(n, 2), torch.zeros(n).long()), eval_batch_size=1000, test=10
-    )
-    task = Classification(nn.Linear(2, C), classes=C)
-    it = scorer(task, module, memory_budget=4 * n)
-    it.context()  # caches the lists of who is labelled
-    module.pool  # noqa: B018
-    tracemalloc.start()
-    pool = it.pool(build("margin"))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(pool) == n - 16
-    assert peak < 2**20  # what Python holds (tensors are not traced): no object an item
+    items = TensorItems(torch.zeros(n, 2), torch.zeros(n).long())
+    module = data(items, eval_batch_size=1000, test=10)
+    index = module.pool
+    it = scorer(Classification(nn.Linear(2, C), classes=C), module)
+    with Large(n // 2) as large:
+        pool = it.pool(build("margin"))
+    for old in (items.inputs[0], items.targets, index, module._status):
+        large.seen.pop(old.untyped_storage().data_ptr(), None)
     assert pool.scores.untyped_storage().nbytes() == 4 * len(pool)
+    assert sum(large.seen.values()) <= 5 * n  # the scores, and a byte each to look for NaN
+    tracemalloc.start()
+    it.pool(build("margin"))
+    _, peak = tracemalloc.get_traced_memory()  # of Python objects
+    tracemalloc.stop()
+    assert peak < n
 
 
 def test_several_columns_of_scores():
@@ -272,7 +291,7 @@ def test_kept_items_of_several_shapes_are_refused():
         def forward(self, x):
             return x.mean((1, 2, 3))[:, None].expand(-1, C)
 
-    module = data(Uneven(), label="auto", eval_batch_size=10, initial=2, test=10)
+    module = uneven()
     with pytest.raises(ValueError, match=r"shape .* an item in one batch and .* in another"):
         scorer(Spread(), module).pool(Plan(("embedding",), ("embedding",)))
 
@@ -367,24 +386,17 @@ def convolution():
 
 
 def uneven(**kwargs):
-    return data(Uneven(), **({"eval_batch_size": 10, "initial": [0, 1], "test": [2, 79]} | kwargs))
-
-
-def batched(items):
-    """Batches of equal shapes: the pool's order and a batch of 1 see to that."""
-    return torch.utils.data.default_collate(items)
+    return data(Uneven(), **({"eval_batch_size": 1, "initial": [0, 1], "test": [2, 79]} | kwargs))
 
 
 def test_items_of_several_shapes_are_scored_by_masks_a_channel():
     task = convolution()
     plan = Scoring(members="many")
-    pool = scorer(task, uneven(eval_batch_size=1), posterior=MCDropout(3)).pool(plan)
+    pool = scorer(task, uneven(), posterior=MCDropout(3)).pool(plan)
     channel = MCDropout(3, per_channel=True)
-    expected = scorer(task, uneven(eval_batch_size=1), posterior=channel).pool(Scoring())
+    expected = scorer(task, uneven(), posterior=channel).pool(Scoring())
     assert not torch.equal(pool.scores, expected.scores)  # "one" ignores the posterior
-    expected = scorer(task, uneven(eval_batch_size=1), posterior=channel).pool(
-        Scoring(members="many")
-    )
+    expected = scorer(task, uneven(), posterior=channel).pool(Scoring(members="many"))
     assert torch.equal(pool.scores, expected.scores)
 
 
@@ -392,7 +404,7 @@ def test_predictions_come_from_the_members_that_scored():
     task = convolution()
     plan = Plan(("probs",), ("probs",), "many")
     for module in (
-        uneven(eval_batch_size=1),
+        uneven(),
         data(TensorItems(torch.randn(N, 2, 6, 6), Uneven.targets[:N])),
     ):
         pool = scorer(task, module, posterior=MCDropout(3)).pool(plan)
@@ -402,9 +414,7 @@ def test_predictions_come_from_the_members_that_scored():
 
 
 def test_labelled_items_of_other_shapes_than_the_pool_are_refused():
-    module = uneven(
-        eval_batch_size=1, initial=[50, 51], test=list(range(52, 80)) + list(range(40, 50))
-    )
+    module = uneven(initial=[50, 51], test=list(range(52, 80)) + list(range(40, 50)))
     pool = scorer(convolution(), module, posterior=MCDropout(3)).pool(
         Plan(("probs",), ("probs",), "many")
     )

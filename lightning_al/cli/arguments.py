@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import inspect
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,15 @@ import yaml
 from lightning_al import networks
 
 from .names import config_path
+from .trainer import ActiveTrainer
 
 __all__ = ["CommandLine"]
 
 FOLDED = ("strategy", "baseline", "posterior", "oracle")
 """Options whose value is a name or a mapping; ``--strategy.beta 2`` adds to the mapping."""
 
-LIGHTNING = ("model", "data", "trainer", "optimizer", "lr_scheduler", "seed_everything")
-"""What a configuration of ``run`` says to Lightning's own commands too."""
+RUN_ONLY = {*inspect.signature(ActiveTrainer.run).parameters} - {"model"}
+"""What a configuration says to ``run`` alone; Lightning's own commands leave it out."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,19 @@ class CommandLine:
                 folded.append((key, value))
             else:
                 plain += [option] if value is None else [option, _full_path(key, value)]
+        read = [_read(path) for path in configs]
+        specs: dict[str, Any] = {}
+        for config in read:
+            specs |= {name: config.pop(name) for name in FOLDED if name in config}
+        _fold(specs, folded)
+        if self.command == "run":
+            read.append(specs)
+        else:
+            read = [{k: v for k, v in config.items() if k not in RUN_ONLY} for config in read]
+        texts = [yaml.safe_dump(config, sort_keys=False) for config in read if config]
+        first = [word for text in texts for word in ("--config", text)]
         object.__setattr__(self, "configs", configs)
-        object.__setattr__(
-            self,
-            "parsed",
-            [*self.words[:1], *self._config_arguments(), *plain, *_fold(folded, configs)],
-        )
-
-    def _config_arguments(self) -> Iterable[str]:
-        for path in self.configs:
-            yield "--config"
-            yield str(path) if self.command == "run" else _for_lightning(path)
+        object.__setattr__(self, "parsed", [*self.words[:1], *first, *plain])
 
     @property
     def command(self) -> str:
@@ -109,28 +113,38 @@ def _full_path(key: str, value: str) -> str:
     return f"lightning_al.networks.{value}" if ours else value
 
 
-def _fold(given: Sequence[tuple[str, str]], configs: Sequence[Path]) -> list[str]:
-    """``--strategy power --strategy.beta 2`` as ``--strategy {"name": "power", "beta": 2}``."""
-    specs: dict[str, Any] = {}
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = _numbers(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict | None):
+        raise ValueError(f"{path} must hold settings `key: value`, got {type(config).__name__}")
+    return config or {}
+
+
+def _numbers(value: Any) -> Any:
+    """Numbers such as 1e-3, which YAML 1.1 takes for text."""
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+def _fold(specs: dict[str, Any], given: Sequence[tuple[str, str]]) -> None:
+    """Take up ``--strategy power --strategy.beta 2`` as ``{"name": "power", "beta": 2}``."""
     for key, text in given:
         option, _, inner = key.partition(".")
-        value = yaml.safe_load(text)
+        value = _numbers(yaml.safe_load(text))
         if not inner:
             specs[option] = value
-            continue
-        spec = specs[option] if option in specs else _configured(option, configs)
-        if not spec:
+        elif not specs.get(option):
             raise ValueError(f"--{key} needs a {option}: give --{option} NAME before it")
-        specs[option] = _with(spec, inner.removeprefix("init_args."), value)
-    out: list[str] = []
-    for option, spec in specs.items():
-        out += [f"--{option}", spec if isinstance(spec, str) else json.dumps(spec)]
-    return out
-
-
-def _configured(option: str, configs: Sequence[Path]) -> Any:
-    found = [yaml.safe_load(path.read_text()) or {} for path in configs]
-    return next((c[option] for c in reversed(found) if option in c), None)
+        else:
+            specs[option] = _with(specs[option], inner.removeprefix("init_args."), value)
 
 
 def _with(spec: Any, key: str, value: Any) -> dict[str, Any]:
@@ -139,8 +153,3 @@ def _with(spec: Any, key: str, value: Any) -> dict[str, Any]:
     if "class_path" in spec:
         return {**spec, "init_args": {**spec.get("init_args", {}), key: value}}
     return {**spec, key: value}
-
-
-def _for_lightning(path: Path) -> str:
-    config: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
-    return yaml.safe_dump({k: v for k, v in config.items() if k in LIGHTNING})

@@ -71,6 +71,9 @@ class ActiveCLI(LightningCLI):
             options = self._subcommand_parsers[self.line.command]._option_string_actions
             raise ArgumentError(None, explain(str(error), options)) from None
 
+    def _parse_ckpt_path(self) -> None:
+        """The configuration says which model it is, not the hyper-parameters of a checkpoint."""
+
     def _set_seed(self) -> None:
         if not self._drives_itself:
             super()._set_seed()

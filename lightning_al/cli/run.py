@@ -3,47 +3,46 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_al.callbacks import RoundLog, RoundProgress, round_table
-from lightning_al.rounds import ActiveLearner, History
-from lightning_al.rounds.identity import digest
-from lightning_al.rounds.loggers import build_loggers, close_loggers
-from lightning_al.rounds.plots import learning_curve
-from lightning_al.strategies import resolve
+import yaml
 
+from lightning_al.callbacks import RoundLog, RoundProgress
+from lightning_al.callbacks.curves import LearningCurve
+from lightning_al.rounds import ActiveLearner, History
+from lightning_al.rounds.identity import digest, plain
+from lightning_al.rounds.loggers import build_loggers, close_loggers
+
+from .arguments import CommandLine
 from .build import Parts
+from .summary import Outcome, show
 
 __all__ = ["run_command"]
 
 
-def run_command(config: Mapping[str, Any], name: str) -> list[History]:
+def run_command(config: Mapping[str, Any], line: CommandLine) -> list[History]:
     """Everything that ``lightning-al run`` does.
 
     Args:
         config: the resolved configuration.
-        name: of the configuration, for the run folder.
+        line: the command as it was typed.
 
     Returns:
         One history a seed.
     """
-    for spec in (config["strategy"], config.get("baseline")):
-        if spec is not None:
-            resolve(spec)  # an unknown name is said before any data are read
     parts = Parts(config)
-    root = Path(config.get("run_dir") or f"runs/{name}-{digest(parts.identity())}")
-    seeds = config["seed"] if isinstance(config["seed"], list) else [config["seed"]]
-    if not seeds:
-        raise ValueError("seed is an empty list; give at least one seed")
+    root = _root(parts, line)
+    several = isinstance(config["seed"], list)
+    seeds = config["seed"] if several else [config["seed"]]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seed is one number, or a list of different ones, got {seeds}")
     histories, baselines = [], []
     for seed in seeds:
-        folder = root if len(seeds) == 1 and not isinstance(config["seed"], list) else (
-            root / f"seed-{seed}"
-        )
+        if several:
+            _say(f"seed {seed}", config)
+        folder = root / f"seed-{seed}" if several else root
         identity = {**parts.identity(), "seed": seed}
         learner = parts.learner(seed=seed, run_dir=folder, config=identity)
         histories.append(_one(learner, parts, config))
@@ -53,18 +52,27 @@ def run_command(config: Mapping[str, Any], name: str) -> list[History]:
                 run_dir=folder / "baseline",
                 config={**identity, "strategy": config["baseline"]},
             )
+            _say("baseline", config)
             baselines.append(_one(beside, parts, config))
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0:
-        _show(root, histories, baselines, name)
+    if _first_process():
+        show(Outcome(root, histories, baselines, line, parts))
     return histories
 
 
+def _root(parts: Parts, line: CommandLine) -> Path:
+    """The run folder: the one asked for, the one the configuration lies in, or a new name."""
+    if given := parts.config.get("run_dir"):
+        return Path(given)
+    identity = plain(parts.identity())
+    if line.home is not None and yaml.safe_load((line.home / "config.yaml").read_text()) == identity:
+        return line.home
+    return Path("runs") / f"{line.name}-{digest(identity)}"
+
+
 def _one(learner: ActiveLearner, parts: Parts, config: Mapping[str, Any]) -> History:
-    named = build_loggers(
-        config.get("loggers") or [], str(learner.run_dir), config=learner.config
-    )
+    named = build_loggers(config.get("loggers") or [], str(learner.run_dir), config=learner.config)
     loggers = [*parts.loggers(), *named]
-    observers: list[Any] = [RoundLog(loggers)]
+    observers: list[Any] = [RoundLog(loggers), LearningCurve()]
     if config.get("progress", True):
         observers.append(RoundProgress())
     try:
@@ -76,25 +84,12 @@ def _one(learner: ActiveLearner, parts: Parts, config: Mapping[str, Any]) -> His
     return history
 
 
-def _show(
-    root: Path, histories: Sequence[History], baselines: Sequence[History], name: str
-) -> None:
-    picture = root / "curve.png"
-    learning_curve([*histories, *baselines], path=picture)
-    last = baselines[-1] if baselines else None
-    print()
-    if len(histories) > 1:
-        print(f"seed {len(histories)} of {len(histories)}; all of them are in the picture")
-    print(round_table(histories[-1], last))
-    print(f"\nrun folder   {root}\nlearning curve  {picture}")
-    checkpoint = histories[-1].final_checkpoint
-    command = Path(sys.argv[0]).name if sys.argv else "lightning-al"
-    command = command if command.startswith("lightning") else "lightning-al"
-    print("\nwhat to try next")
-    for words, why in (
-        (f"{command} run --config {name} --strategy bald --posterior MCDropout", "another strategy"),
-        (f"{command} run --config {name} --seed [0,1,2,3,4] --baseline random", "more seeds: one run proves little"),
-        (f"{command} suggest --ckpt {shlex.quote(str(checkpoint))} --k 20", "which items to label next"),
-        (f"{command} configs", "the other shipped configurations"),
-    ):
-        print(f"  {words}\n      {why}")
+def _first_process() -> bool:
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK"))
+
+
+def _say(text: str, config: Mapping[str, Any]) -> None:
+    if config.get("progress", True) and _first_process():
+        import sys
+
+        print(text, file=sys.stderr)

@@ -1,16 +1,21 @@
-"""The command ``suggest``: which items to label next, from a checkpoint of a run."""
+"""The command ``suggest``: which items to label next, from a checkpoint."""
 
 from __future__ import annotations
 
 import argparse
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from pytorch_lightning import LightningModule, Trainer
 
 from lightning_al.records import Acquisition
+from lightning_al.rounds.suggest import suggest, write_suggestions
+
+from .build import Parts
+from .command import parse
 
 __all__ = ["suggest_command"]
 
@@ -19,60 +24,68 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
     """Write a CSV of the items to label next, best first."""
     parser = argparse.ArgumentParser(
         prog="lightning-al suggest",
-        description="Which items to label next, from a trained model; writes a CSV.",
-        epilog="Further arguments override the run's configuration, e.g. --data.init_args.path",
+        usage="lightning-al suggest --ckpt FILE [--k 20] [--out FILE] [--key value ...]",
+        description="Which items to label next, from a trained model; writes a CSV with the "
+        "columns rank, index, path, score, best first.",
+        epilog="Further arguments change the configuration as in `run`: "
+        "--strategy entropy, --posterior MCDropout, --data.init_args.path new.csv",
+        allow_abbrev=False,
     )
     parser.add_argument("--ckpt", required=True, type=Path, help="a checkpoint of a run, or of fit")
-    parser.add_argument("--k", type=int, default=100, help="how many items (default 100)")
-    parser.add_argument("--strategy", help="query strategy; that of the run by default")
+    parser.add_argument("--k", type=int, default=20, help="how many items (default 20)")
     parser.add_argument("--config", help="configuration; that of the checkpoint's run by default")
-    parser.add_argument("--out", type=Path, default=Path("suggestions.csv"), help="the CSV")
-    parser.add_argument("--seed", type=int, default=0, help="breaks ties")
+    parser.add_argument(
+        "--out", type=Path, default=Path("suggestions.csv"), help="default suggestions.csv"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="breaks ties (default 0)")
     known, more = parser.parse_known_args(list(arguments))
-    if not known.ckpt.exists():
+    if not known.ckpt.is_file():
         raise FileNotFoundError(f"no checkpoint at {known.ckpt}; give a .ckpt file of a run")
     config = known.config or _config_beside(known.ckpt)
-    return _suggest(known, [*(["--config", str(config)]), *more])
-
-
-def _config_beside(checkpoint: Path) -> Path:
-    for folder in checkpoint.resolve().parents[:3]:
-        if (folder / "config.yaml").exists():
-            return folder / "config.yaml"
-    raise FileNotFoundError(
-        f"no config.yaml beside {checkpoint}; say with --config which model and data it is of"
-    )
-
-
-def _suggest(known: argparse.Namespace, more: list[str]) -> Acquisition:
-    from lightning_al.rounds.suggest import suggest, write_suggestions
-
-    from .build import Parts
-    from .command import parse
-    from .names import resolve_configs
-
-    parts = Parts(parse(["run", *resolve_configs(more)[0]]))
-    learner = parts.learner()
-    # our own file, or one the user vouches for by naming it: hyper-parameters may be any objects
-    state: dict[str, Any] = torch.load(known.ckpt, map_location="cpu", weights_only=False)
-    task = parts.task()
-    task.load_state_dict(state["state_dict"])
-    datamodule: Any = parts.datamodule
-    saved = state.get(type(datamodule).__qualname__)
-    if saved:
-        datamodule.load_state_dict(saved)
-    strategy = learner.strategy
-    if known.strategy is not None:
-        strategy = yaml.safe_load(known.strategy)
+    parts = Parts(parse(["run", "--config", str(config), *more]))
+    learner, datamodule = parts.learner(), parts.datamodule
+    task = _trained(known.ckpt, parts)
     found = suggest(
         task,
         datamodule,
-        strategy,
+        learner.strategy,
         known.k,
         posterior=learner.posterior,
         adapter=learner.adapter,
         seed=known.seed,
     )
     write_suggestions(found, datamodule, known.out)
-    print(f"{len(found)} items of {len(datamodule.pool)} candidates, best first: {known.out}")
+    n = len(datamodule.pool)  # type: ignore[attr-defined]
+    print(f"{len(found)} items of {n} candidates, best first: {known.out}")
     return found
+
+
+def _config_beside(checkpoint: Path) -> Path:
+    for folder in checkpoint.resolve().parents[:3]:
+        if (folder / "journal.jsonl").exists():
+            return folder / "config.yaml"
+    raise FileNotFoundError(
+        f"{checkpoint} lies in no run folder; say with --config which model and data it is of"
+    )
+
+
+def _trained(path: Path, parts: Parts) -> LightningModule:
+    """The module of a checkpoint, where it is to be scored; who was labelled is put back too."""
+    try:
+        # our own file, or one the user vouches for: hyper-parameters may be any objects
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from None
+    task = parts.task()
+    try:
+        task.load_state_dict(state["state_dict"])
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not of the model in the configuration; give with --config the one it was "
+            f"trained with ({str(error).splitlines()[-1].strip()})"
+        ) from None
+    if saved := state.get(type(parts.datamodule).__qualname__):
+        parts.datamodule.load_state_dict(saved)
+    arguments = {k: v for k, v in parts.config["trainer"].items() if k in ("accelerator",)}
+    device = Trainer(**arguments, devices=1, logger=False, enable_checkpointing=False)
+    return task.to(device.strategy.root_device)

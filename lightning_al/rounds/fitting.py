@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
+from torch.nn import Parameter
 
 from lightning_al.randomness import seeded
 
@@ -52,6 +54,9 @@ class Recipe:
     weights: str = "reset"
     restore: str = "last"
     loggers: Sequence[Logger] = ()
+    _built: list[weakref.ref[Tensor]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     def build_task(self, seed: int, round: int, previous: Mapping[str, Tensor] | None) -> Any:
         """The module of a round with its start weights."""
@@ -64,14 +69,27 @@ class Recipe:
                 f"task must be a LightningModule or a function that builds one, got "
                 f"{type(module).__name__}"
             )
+        self._refuse_shared(module)
         start_weights(module, self.weights, previous, seed, round)
         return module
 
-    def build_trainer(self, callbacks: Sequence[Callback] = (), folder: Path | None = None) -> Trainer:
+    def _refuse_shared(self, module: LightningModule) -> None:
+        """A network that the last round trained would make every policy a warm start."""
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        if any(old() is p for old in self._built for p in trainable):
+            raise ValueError(
+                "task() returned parameters that the round before has trained; build the network "
+                "inside of it, or pass the module itself, which is copied each round"
+            )
+        self._built[:] = map(weakref.ref, trainable)
+
+    def build_trainer(
+        self, callbacks: Sequence[Callback] = (), folder: Path | None = None
+    ) -> Trainer:
         """A fresh Trainer with fresh callbacks; ``callbacks`` come on top."""
-        made = self._made()
+        made: Any = self._made()
         if isinstance(made, Trainer):
-            made.callbacks.extend(callbacks)
+            made.callbacks.extend(callbacks)  # type: ignore[attr-defined]
             if self.loggers:
                 made.loggers = [*made.loggers, *self.loggers]
             return made
@@ -129,6 +147,8 @@ def _quietly() -> Iterator[None]:
             ".*Checkpoint directory .* exists.*",
             ".*No `test_dataloader.*",
             ".*across ranks is zero.*",
+            ".*returned `None`, this fit will run with no optimizer.*",  # closed forms
+            ".*You passed in a `val_dataloader` but have no.*",  # data modules always have one
         ):
             warnings.filterwarnings("ignore", text)
         try:
@@ -154,15 +174,22 @@ def fit_round(
     """
     module: LightningModule = recipe.build_task(seed, round, previous)
     alone = world.size > 1 and getattr(module, "full_batch", False)
-    if not (alone and world.rank):
+
+    def fit() -> None:
+        ours = _on_one_device(recipe, trainer) if alone else trainer
         with seeded(seed, round, "fit"), _quietly():
-            if alone:
-                trainer = _on_one_device(recipe, trainer)
-            trainer.fit(module, datamodule=datamodule)
-        if trainer.interrupted:
+            ours.fit(module, datamodule=datamodule)
+        if ours.interrupted:
             raise KeyboardInterrupt
-        if recipe.restore == "best" and world.rank == 0:
-            _load_best(module, trainer)
+        if alone and recipe.restore == "best":
+            _load_best(module, ours)
+
+    if alone:
+        world.on_zero(fit)
+    else:
+        fit()
+        if recipe.restore == "best":
+            world.together(lambda: None if world.rank else _load_best(module, trainer))
     world.sync_weights(module)
     _refuse_diverged(module, round)
     return module
@@ -171,15 +198,18 @@ def fit_round(
 def _on_one_device(recipe: Recipe, trainer: Trainer) -> Trainer:
     """A Trainer for rank 0 alone: tasks fitted on all data at once are not split over ranks."""
     arguments = {k: v for k, v in recipe.arguments().items() if k not in ("strategy", "num_nodes")}
-    ours = [c for c in trainer.callbacks if getattr(c, "counts_batches", False)]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    ours = [c for c in callbacks if getattr(c, "counts_batches", False)]
     lone = Recipe(recipe.task, {**arguments, "devices": 1}, loggers=recipe.loggers)
     return lone.build_trainer(ours)
 
 
-def _load_best(module: LightningModule, trainer: Trainer) -> None:
+def _load_best(module: LightningModule, trainer: Any) -> None:
     for callback in trainer.callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
-            state = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
+            # written by this fit a moment ago; hyper-parameters may be of any class
+            state = torch.load(callback.best_model_path, map_location="cpu", weights_only=False)
+            module.on_load_checkpoint(state)
             module.load_state_dict(state["state_dict"])
             return
     raise ValueError(
@@ -189,8 +219,14 @@ def _load_best(module: LightningModule, trainer: Trainer) -> None:
 
 
 def _refuse_diverged(module: LightningModule, round: int) -> None:
-    for name, value in module.state_dict().items():
-        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+    def bad(value: Any) -> bool:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return False
+        # a buffer may hold infinities (attention masks), never NaN
+        return bool((~value.isfinite() if isinstance(value, Parameter) else value.isnan()).any())
+
+    for name, value in module.state_dict(keep_vars=True).items():
+        if bad(value):
             raise ValueError(
                 f"the fit of round {round} diverged: {name} is not finite; lower the learning "
                 "rate, clip gradients (trainer.gradient_clip_val), or look for NaN in the features"
@@ -207,6 +243,7 @@ def test_round(module: LightningModule, datamodule: Any, trainer: Trainer) -> di
             metrics |= {k: float(v) for k, v in result.items()}
     else:
         warnings.warn(
-            f"{type(module).__name__} has no test_step: the run records no test metric", stacklevel=2
+            f"{type(module).__name__} has no test_step: the run records no test metric",
+            stacklevel=2,
         )
     return metrics

@@ -39,8 +39,14 @@ OURS = (
 )
 """What ``overwrite`` removes; anything else in the folder is left alone."""
 
-LEFT = (".metrics.*.csv", ".acquired.*.csv", ".config.*.yaml", ".curve.*.png", "tmp*.scores")
-LEFT = (*LEFT, "checkpoints/.round-*.ckpt")
+LEFT = (
+    ".metrics.*.csv",
+    ".acquired.*.csv",
+    ".config.*.yaml",
+    ".curve.*.png",
+    "tmp*.scores",
+    "checkpoints/.round-*.ckpt",
+)
 """What a killed run may leave half written."""
 
 

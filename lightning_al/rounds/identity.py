@@ -44,9 +44,8 @@ def plain(value: Any) -> Any:
     if hasattr(value, "__dataclass_fields__"):
         fields = {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
         return {"class": type(value).__qualname__, **fields}
-    if type(value).__repr__ is not object.__repr__ and " at 0x" not in (text := repr(value)):
-        return text
-    return type(value).__qualname__
+    text = repr(value)  # Python's own has the address in it
+    return type(value).__qualname__ if " at 0x" in text else text
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +185,7 @@ class Run:
         checkpoint = self.folder.save(trainer, task, self.dm, r)
         with self._stage(r, "test") as test_clock:
             metrics = test_round(task, self.dm, trainer)
+        task.trainer = None  # a strategy that is given the task must not reach the data by it
         self._write_fitted(
             r,
             metrics=metrics,
@@ -222,14 +223,13 @@ class Run:
             self._write(r, "scored", seconds=clock.seconds, n=len(self.dm.pool))
 
         def choose() -> Acquisition:
-            clock = _Clock()
             chosen = self.strategy.choose(pool, k, generator(self.it.seed, r, "choose"))
             check_choice(chosen, k, self.dm.pool, self.name)
-            return replace(chosen, seconds=clock.seconds)
+            return chosen  # type: ignore[no-any-return]
 
-        with self._stage(r, "choose"):
+        with self._stage(r, "choose") as clock:
             acquisition = self.world.on_zero(choose)
-        self._write(r, "chosen", **acquisition.to_json())
+        self._write(r, "chosen", **replace(acquisition, seconds=clock.seconds).to_json())
         return acquisition
 
     def _scorer(self, r: int, task: LightningModule | None, trainer: Trainer) -> Scorer:
@@ -269,10 +269,10 @@ class Run:
     def _stage(self, r: int, name: str) -> Iterator[_Clock]:
         """Announce and time a stage; what draws from global random state inside is keyed."""
         self._tell("stage_started", r, name)
-        clock = _Clock()
+        clock, start = _Clock(), time.perf_counter()
         with seeded(self.it.seed, r, f"stage-{name}"):
             yield clock
-        clock.stop()
+        clock.seconds = time.perf_counter() - start
 
     # --- records -----------------------------------------------------------------------------
 
@@ -287,16 +287,6 @@ class Run:
                 getattr(observer, moment)(*arguments)
 
 
+@dataclass
 class _Clock:
-    """Seconds since it was made, until it is stopped."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._stop: float | None = None
-
-    def stop(self) -> None:
-        self._stop = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return (self._stop or time.perf_counter()) - self._start
+    seconds: float = 0.0

@@ -20,6 +20,7 @@ class StoppingRule(Protocol):
 
 
 def _values(rounds: Sequence[Round], metric: str) -> list[float]:
+    rounds = [done for done in rounds if done.batches]  # before the first label nothing is fitted
     for done in rounds:
         if metric not in done.metrics:
             raise LookupError(
@@ -52,7 +53,11 @@ class MetricTarget:
         _check_mode(self.mode)
 
     def __call__(self, rounds: Sequence[Round]) -> str | None:
-        value = _values(rounds, self.metric)[-1]
+        """The reason to stop, once the last round reached the target."""
+        values = _values(rounds, self.metric)
+        if not values:
+            return None
+        value = values[-1]
         reached = value >= self.target if self.mode == "max" else value <= self.target
         return f"{self.metric} reached {value:.4g} (target {self.target:g})" if reached else None
 
@@ -79,6 +84,7 @@ class NoImprovement:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")
 
     def __call__(self, rounds: Sequence[Round]) -> str | None:
+        """The reason to stop, once the last rounds brought nothing."""
         values = _values(rounds, self.metric)
         sign = 1.0 if self.mode == "max" else -1.0
         best, best_at = -float("inf"), 0

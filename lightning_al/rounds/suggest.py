@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import LightningModule
 
-from lightning_al.randomness import generator
+from lightning_al.randomness import generator, seeded
 from lightning_al.records import Acquisition
 from lightning_al.tasks import Adapter
 
 from .files import replacing
 from .scoring import Scorer
+from .settings import check_choice, strategy_name
 
 if TYPE_CHECKING:
     from lightning_al.protocols import QueryStrategy
@@ -50,6 +51,10 @@ def suggest(
     from lightning_al.strategies import resolve  # inside: the core never imports a sibling
 
     chosen_by: Any = resolve(strategy)
+    if chosen_by.privileged:
+        name = strategy_name(strategy, chosen_by)
+        raise ValueError(f"strategy {name!r} reads labels of the pool; it runs only inside `bench`")
+    datamodule.prepare_data()
     datamodule.setup()
     n = len(datamodule.pool)
     if not 1 <= k <= n:
@@ -61,10 +66,12 @@ def suggest(
         posterior=posterior,
         seed=seed,
     )
+    with seeded(seed, 0, "stage-score"):  # as a round 0 does it
+        pool = scorer.pool(chosen_by)
     clock = time.perf_counter()
-    acquisition: Acquisition = chosen_by.choose(
-        scorer.pool(chosen_by), k, generator(seed, 0, "choose")
-    )
+    with seeded(seed, 0, "stage-choose"):
+        acquisition: Acquisition = chosen_by.choose(pool, k, generator(seed, 0, "choose"))
+    check_choice(acquisition, k, datamodule.pool, strategy_name(strategy, chosen_by))
     return replace(acquisition, seconds=time.perf_counter() - clock)
 
 

@@ -44,7 +44,7 @@ def shrink_perturb(
     """
     module.load_state_dict(dict(previous))
     with torch.no_grad():
-        for parameter in module.parameters():
+        for parameter in filter(Tensor.is_floating_point, module.parameters()):
             eps = torch.randn(parameter.shape, generator=drawn)
             parameter.mul_(shrink).add_(eps.to(parameter), alpha=noise)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -71,8 +72,11 @@ class Task(LightningModule):
         self.network = build(network)
         OPTIMIZERS.factory(optimizer)
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
-        self.val_metrics = metric_dict(known, metrics, **metric_arguments)
-        self.test_metrics = metric_dict(known, metrics, **metric_arguments)
+        names = known.names() if metrics is None else list(metrics)
+        for name in names:
+            known.factory(name)
+        self._build_metrics = partial(metric_dict, known, names, **metric_arguments)
+        self.metrics = nn.ModuleDict()  # by stage, each built when it is first wanted
         spec = spec_of(self.network)
         plain = {
             **({} if spec is None else {"network": spec}),
@@ -83,7 +87,7 @@ class Task(LightningModule):
             **settings,
         }
         self.save_hyperparameters(plain)
-        self._losses: list[Any] = [0.0, 0]  # sum over items, items
+        self._losses: list[Any] = [torch.zeros(()), 0]  # sum over items, items
 
     @property
     def adapter(self) -> Adapter:
@@ -134,32 +138,58 @@ class Task(LightningModule):
         inputs, targets = self.split(batch)
         loss = self.loss(self.raw(inputs), targets)
         # self.log() in each step would cost half as much as the step
-        self._losses[0] = self._losses[0] + loss.detach() * len(targets)
+        self._losses[0].add_(loss.detach(), alpha=len(targets))
         self._losses[1] += len(targets)
         return loss
 
     def on_train_epoch_start(self) -> None:
         """Forget the losses of the epoch before."""
-        self._losses = [0.0, 0]
+        self._losses = [torch.zeros((), device=self.device), 0]
 
     def on_train_epoch_end(self) -> None:
         """Log the mean loss over the epoch's items, all ranks together."""
         total, count = self._losses
-        if count:
+        if count and self._heard():
             self.log("train/loss", total / count, batch_size=count, sync_dist=True)
+
+    def _heard(self) -> bool:
+        """Whether anybody looks at this epoch's loss; `log` costs as much as a small epoch."""
+        trainer = self.trainer
+        last = (
+            trainer.should_stop
+            or trainer.current_epoch + 1 == trainer.max_epochs
+            or trainer.global_step == trainer.max_steps
+        )
+        silent = all(getattr(c, "counts_batches", False) for c in trainer.callbacks)
+        return bool(last or not silent or trainer.loggers or trainer.lr_scheduler_configs)
 
     def _evaluate(self, stage: str, batch: Any) -> None:
         inputs, targets = self.split(batch)
         self.measure(list(self._metrics(stage).values()), self.raw(inputs), targets)
 
     def _metrics(self, stage: str) -> dict[str, Metric]:
-        chosen = self.val_metrics if stage == "val" else self.test_metrics
-        return cast("dict[str, Metric]", dict(chosen.items()))
+        if stage not in self.metrics:  # a fit that validates nothing is spared ten modules
+            with torch.inference_mode(False):
+                self.metrics[stage] = self._build_metrics().to(self.device)
+        return cast("dict[str, Metric]", dict(cast(nn.ModuleDict, self.metrics[stage]).items()))
+
+    @property
+    def val_metrics(self) -> dict[str, Metric]:
+        """The metrics of validation, by name."""
+        return self._metrics("val")
+
+    @property
+    def test_metrics(self) -> dict[str, Metric]:
+        """The metrics of the test, by name."""
+        return self._metrics("test")
 
     def _report(self, stage: str) -> None:
         # at the end of the epoch, on every rank: a rank without batches must not miss the sync
         for name, metric in self._metrics(stage).items():
-            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True)
+            place = f"metrics.{stage}.{name}"
+            self.log(
+                f"{stage}/{name}", metric, on_step=False, on_epoch=True, metric_attribute=place
+            )
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Feed the validation metrics."""

@@ -113,6 +113,7 @@ class Classification(Task):
                 )
         self.register_buffer("class_weights", weights)
         self._ensemble = isinstance(self.network, Ensemble)
+        self._checked = False  # whether the labels of the running fit were looked at as a whole
 
     @property
     def adapter(self) -> Adapter:
@@ -148,13 +149,13 @@ class Classification(Task):
 
     def loss(self, raw: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy; the sum over members."""
-        logits = self._as_members(raw, targets)
-        if targets.device.type == "cpu":  # a look at labels on a GPU would stall it
+        if not self._checked and targets.device.type == "cpu":  # on a GPU a look would stall it
             check_labels(targets, self.classes)
-        targets, members = targets.long(), logits.shape[1]
-        if members == 1:
-            return F.cross_entropy(logits[:, 0], targets, weight=self.class_weights)
-        repeated = targets.repeat_interleave(members, 0)
+        if not self._ensemble and raw.shape == (len(targets), self.classes, *targets.shape[1:]):
+            return F.cross_entropy(raw, targets.long(), weight=self.class_weights)
+        logits = self._as_members(raw, targets)
+        members = logits.shape[1]
+        repeated = targets.long().repeat_interleave(members, 0)
         loss = F.cross_entropy(logits.flatten(0, 1), repeated, weight=self.class_weights)
         return loss * members
 
@@ -184,6 +185,7 @@ class Classification(Task):
         labels = self.labelled_targets()
         if labels is not None:
             check_labels(labels, self.classes)
+        self._checked = labels is not None
         if self.balanced and self.class_weights is not None:
             if labels is None:
                 raise ValueError(
@@ -191,3 +193,7 @@ class Classification(Task):
                     "give the weights as a list"
                 )
             self.class_weights.copy_(balanced_weights(labels.cpu(), self.classes))
+
+    def on_fit_end(self) -> None:
+        """Look at the labels of each batch again."""
+        self._checked = False
