@@ -121,7 +121,10 @@ def main() -> None:
     peers = {
         "scikit-activeml": ("skactiveml.utils", lambda: contender(*scikit_activeml(args.items))),
         "BaaL": ("baal.active.dataset", lambda: contender(*baal(args.items))),
-        "PyRelationAL": ("pyrelational.data_managers", lambda: contender(*pyrelational(args.items))),
+        "PyRelationAL": (
+            "pyrelational.data_managers",
+            lambda: contender(*pyrelational(args.items)),
+        ),
     }
     mine = {
         "lightning-al": contender(*ours(args.items, answers=False)),

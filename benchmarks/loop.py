@@ -178,7 +178,9 @@ def pyrelational(train: TensorDataset, test: TensorDataset) -> None:
         def __call__(self, loader: DataLoader) -> Tensor:  # strategies want [members, n, C]
             return super().__call__(loader).unsqueeze(0)
 
-    both = TensorDataset(*(torch.cat(pair) for pair in zip(train.tensors, test.tensors, strict=True)))
+    both = TensorDataset(
+        *(torch.cat(pair) for pair in zip(train.tensors, test.tensors, strict=True))
+    )
     both.y = both.tensors[1]
     rows = list(range(len(both)))
     manager = DataManager(
@@ -195,7 +197,10 @@ def pyrelational(train: TensorDataset, test: TensorDataset) -> None:
         pipeline = Pipeline(manager, model, MarginalConfidenceStrategy())
         os.chdir(folder)
         try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
                 pipeline.run(QUERY, ROUNDS - 1)
         finally:
             os.chdir(here)
@@ -209,7 +214,9 @@ def _init(self) -> None:
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="ours and the yardstick only, median of 3")
+    parser.add_argument(
+        "--quick", action="store_true", help="ours and the yardstick only, median of 3"
+    )
     parser.add_argument("--profile", metavar="FILE", help="write one profile of ours, and end")
     args = parser.parse_args()
     one_thread()

@@ -17,7 +17,8 @@ CHUNK = 2**18  # numbers read at once: 1 MiB of float32
 class BatchView(Protocol):
     """Rows [n] -> a batch; where ``plain``, one of tensors [n, ...] that may be cut along n."""
 
-    plain: bool
+    @property
+    def plain(self) -> bool: ...
 
     def __getitem__(self, rows: Tensor) -> Any: ...
 

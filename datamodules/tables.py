@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
-from pandas.api import types
 from torch import Tensor
+
+if TYPE_CHECKING:  # pandas is imported by the functions that need it: it is heavy
+    import pandas as pd
 
 __all__ = ["Encoder", "check_columns", "class_targets", "number_targets", "read_table", "read_text"]
 
@@ -48,6 +49,8 @@ def read_table(path: Path, separator: str | None = None) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, separator: str | None, **more: Any) -> pd.DataFrame:
+    import pandas as pd
+
     if separator is None:
         separator = "\t" if ".tsv" in path.suffixes else ","
     try:
@@ -62,6 +65,8 @@ def _read_csv(path: Path, separator: str | None, **more: Any) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
     try:
         return pd.read_parquet(path)
     except ImportError as error:
@@ -103,6 +108,8 @@ def class_targets(column: pd.Series) -> tuple[list[str | None], tuple[str, ...]]
     Numbers are sorted as numbers and named without a needless ``.0``; anything else is text in
     alphabetical order. Among numbers, cells such as "NA" are empty; among text only blanks are.
     """
+    import pandas as pd
+
     text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
     empty = text.str.lower().isin(NOT_A_VALUE)
     numbers = pd.to_numeric(text.mask(empty), errors="coerce")
@@ -120,6 +127,8 @@ def number_targets(column: pd.Series, path: Path) -> Tensor:
     Raises:
         ValueError: a cell that is no finite number; rows are named.
     """
+    import pandas as pd
+
     numbers = pd.to_numeric(column, errors="coerce").astype("float64")
     wrong = (numbers.isna() & column.notna()) | np.isinf(numbers)
     if wrong.any():
@@ -217,10 +226,14 @@ class Encoder:
 
 
 def _is_number(column: pd.Series) -> bool:
+    from pandas.api import types
+
     return bool(types.is_numeric_dtype(column) and not types.is_bool_dtype(column))
 
 
 def _is_time(column: pd.Series) -> bool:
+    from pandas.api import types
+
     return bool(types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column))
 
 

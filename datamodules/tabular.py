@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -20,6 +19,9 @@ from .tables import (
     read_text,
 )
 from .tensors import TensorItems
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["TabularDataModule"]
 

@@ -41,13 +41,13 @@ def seeded(seed: int, round: int, role: str) -> Iterator[None]:
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         random.seed(key)
-        np.random.seed(key % 2**32)  # noqa: NPY002
+        np.random.seed(key % 2**32)
         _seed_torch(key)
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+            np.random.set_state(numpy)
 
 
 def _seed_torch(key: int) -> None:

@@ -67,7 +67,9 @@ def test_a_dotted_key_changes_what_the_configuration_names():
         parse(["run", "--config", "quickstart", "--posterior.members", "7"])
 
 
-@pytest.mark.parametrize("key", ["model.init_args.network.init_args.hidden", "model.network.hidden"])
+@pytest.mark.parametrize(
+    "key", ["model.init_args.network.init_args.hidden", "model.network.hidden"]
+)
 def test_settings_of_the_network_are_reached(key):
     network = parse(["run", "--config", "quickstart", f"--{key}", "[128]"])["model"]["init_args"]
     assert network["network"]["init_args"]["hidden"] == [128]
@@ -165,7 +167,14 @@ def test_module_dataset_strategy_oracle_rule_and_posterior_of_the_users_own():
         [
             *("run", *OWN, "--adapter.embedding", "head:input"),
             *("--strategy", "{class_path: user_parts.Farthest, init_args: {sign: -1.0}}"),
-            *("--oracle", "user_parts.Person", "--posterior", "user_parts.Plain"),
+            *(
+                "--baseline",
+                "user_parts.Farthest",
+                "--oracle",
+                "user_parts.Person",
+                "--posterior",
+                "user_parts.Plain",
+            ),
             *("--stopping", "[{class_path: user_parts.Enough, init_args: {rounds: 2}}]"),
         ]
     )
@@ -200,7 +209,7 @@ def test_the_same_command_goes_on_and_overwrite_starts_anew(tmp_path):
     again = run("--run_dir", "it")
     assert again.acquired == history.acquired
     assert len(journal.read_bytes().splitlines()) == len(lines)
-    assert run("--run_dir", "it", "--query_size", "40", "--overwrite", "true").rounds[1].n_labelled == 60
+    assert run("--run_dir", "it", "--query_size", "40", "--overwrite").rounds[1].n_labelled == 60
 
 
 def test_a_configuration_from_a_run_folder_changed_is_another_run():
@@ -223,7 +232,7 @@ def test_several_seeds_lie_side_by_side_and_are_shown_together(tmp_path, capsys)
     mean = sum(h.rounds[-1].metrics["test/accuracy"] for h in histories) / 3
     assert "mean ± standard deviation of 3 seeds" in shown
     last = next(line for line in shown.splitlines() if line.strip().startswith("60 "))
-    assert f"{mean:.4g} ± " in last
+    assert f"{mean:.3f} ± " in last
     assert last.count("±") == 3  # the strategy, the baseline, their difference
 
 
@@ -268,7 +277,9 @@ def test_each_command_that_is_printed_works(name, capsys):
         ]
     )
     shown = capsys.readouterr().out
-    commands = [shlex.split(line) for line in shown.splitlines() if line.startswith("  lightning-al")]
+    commands = [
+        shlex.split(line) for line in shown.splitlines() if line.startswith("  lightning-al")
+    ]
     assert [words[1] for words in commands].count("run") == (1 if name == "diabetes" else 2)
     assert {"suggest", "configs"} <= {words[1] for words in commands}
     for words in commands:
@@ -306,7 +317,9 @@ def test_it_runs_as_a_module_and_as_a_command(tmp_path):
 
 
 def test_words_become_arguments():
-    line = CommandLine(["run", "--print_config", "--trainer.max_steps", "-1", "--model.network=MLP"])
+    line = CommandLine(
+        ["run", "--print_config", "--trainer.max_steps", "-1", "--model.network=MLP"]
+    )
     assert list(line.parsed) == [
         *("run", "--print_config", "--trainer.max_steps", "-1"),
         *("--model.network", "lightning_al.networks.MLP"),

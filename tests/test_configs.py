@@ -43,7 +43,9 @@ def needs(tmp_path, monkeypatch):
 
 
 def test_there_are_configurations():
-    assert {"quickstart", "digits", "mnist", "cifar10", "csv", "image_folder"} <= set(list_configs())
+    assert {"quickstart", "digits", "mnist", "cifar10", "csv", "image_folder"} <= set(
+        list_configs()
+    )
 
 
 @pytest.mark.parametrize("name", list_configs())

@@ -1,5 +1,6 @@
-import subprocess
-import sys
+import os
+import signal
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,8 +13,10 @@ from pytorch_lightning.callbacks import EarlyStopping
 from lightning_al.posteriors import MCDropout
 from lightning_al.records import Answers
 from lightning_al.rounds import JournalError, MetricTarget, SimulatedOracle
+from lightning_al.rounds.folder import RunFolder
 from lightning_al.rounds.identity import differences, digest, plain
 from lightning_al.rounds.journal import read_journal
+from lightning_al.rounds.world import ALONE
 
 # --- the same run, or another one -----------------------------------------------------------------
 
@@ -121,27 +124,26 @@ def test_default_folder_is_named_after_strategy_and_settings(learner, tmp_path, 
 
 # --- the lock -------------------------------------------------------------------------------------
 
-HOLD = """
-import sys
-from pathlib import Path
-from lightning_al.rounds.folder import RunFolder
-from lightning_al.rounds.world import ALONE
-folder = RunFolder(Path(sys.argv[1]), ALONE)
-folder.open({}, {"world": 1, "threads": 1, "versions": {}}, overwrite=False)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
 
 def test_another_process_in_the_folder_is_refused(learner):
     run_dir = learner().run_dir
-    command = [sys.executable, "-c", HOLD, str(run_dir)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"held\n"
+    ready, tell = os.pipe()
+    other = os.fork()
+    if other == 0:
+        start = {"world": 1, "threads": 1, "versions": {}}
+        folder = RunFolder(run_dir, ALONE)
+        folder.open({}, start, overwrite=False)
+        os.write(tell, b"held")
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert os.read(ready, 4) == b"held"
         with pytest.raises(RuntimeError, match="another process is running"):
             learner(overwrite=True).run()
         assert len(read_journal(run_dir / "journal.jsonl")[0]) == 1  # nothing was overwritten
-        other.kill()
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)
     assert len(learner(overwrite=True).run()) == 3
 
 

@@ -123,3 +123,10 @@ class Spy(Callback):
             callbacks=list(trainer.callbacks),
         )
         self.seen.append(note)
+
+
+class Broken(Blobs):
+    """A bug of the user's own."""
+
+    def __getitem__(self, index):
+        return 1 / 0

@@ -75,7 +75,7 @@ def _dispatch(words: list[str]) -> Any:
 
 def _tell(error: Exception) -> None:
     """Show an error that a user can mend as one line; raise any other."""
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     from .errors import ours
 

@@ -1,4 +1,4 @@
-"""What is typed becomes what the parser reads: names of configurations, dotted keys, short names."""
+"""What is typed becomes what the parser reads: named configurations, dotted keys, short names."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ __all__ = ["CommandLine"]
 
 FOLDED = ("strategy", "baseline", "posterior", "oracle")
 """Options whose value is a name or a mapping; ``--strategy.beta 2`` adds to the mapping."""
+
+FLAGS = ("overwrite",)
+"""Options that mean true where no value follows."""
 
 RUN_ONLY = {*inspect.signature(ActiveTrainer.run).parameters} - {"model"}
 """What a configuration says to ``run`` alone; Lightning's own commands leave it out."""
@@ -43,6 +46,7 @@ class CommandLine:
         folded: list[tuple[str, str]] = []
         for option, value in _pairs(self.words[1:]):
             key = option.removeprefix("--")
+            value = "true" if value is None and key in FLAGS else value
             if option in ("--config", "-c") and value is not None:
                 configs.append(config_path(value))
             elif key.partition(".")[0] in FOLDED and option != key and value is not None:
@@ -65,7 +69,7 @@ class CommandLine:
 
     @property
     def command(self) -> str:
-        """``run``, ``fit``, …"""
+        """The first word, such as ``run``."""
         return self.words[0] if self.words else ""
 
     @property
@@ -140,7 +144,8 @@ def _fold(specs: dict[str, Any], given: Sequence[tuple[str, str]]) -> None:
         option, _, inner = key.partition(".")
         value = _numbers(yaml.safe_load(text))
         if not inner:
-            specs[option] = value
+            is_path = isinstance(value, str) and "." in value
+            specs[option] = {"class_path": value} if is_path else value
         elif not specs.get(option):
             raise ValueError(f"--{key} needs a {option}: give --{option} NAME before it")
         else:

@@ -48,6 +48,7 @@ class Maker:
         self._config = self._parser.parse_object({"it": copy.deepcopy(spec)})
 
     def __call__(self) -> Any:
+        """A new object."""
         return self._parser.instantiate_classes(self._config.clone()).it
 
 

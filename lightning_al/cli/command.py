@@ -17,6 +17,16 @@ from .trainer import ActiveTrainer
 
 __all__ = ["ActiveCLI", "parse"]
 
+TITLES = {
+    "strategy": "the run",
+    "model": "the model",
+    "data": "the data",
+    "optimizer": "the optimiser, instead of the model's own",
+    "lr_scheduler": "its schedule",
+    "trainer": "the Trainer",
+}
+"""Of the groups in the help, by one of their options, in this order."""
+
 QUIET = (".*isinstance.treespec, LeafSpec.*", ".*across ranks is zero.*", ".*logging interval.*")
 
 
@@ -59,8 +69,15 @@ class ActiveCLI(LightningCLI):
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        # in the help, the many settings of the Trainer come after all others
-        parser._action_groups.sort(key=lambda group: "Trainer" in (group.title or ""))
+        # in the help: titles for people, a run's own settings first, the Trainer's many ones last
+        for group in parser._action_groups:
+            options = [option for a in group._group_actions for option in a.option_strings]
+            names = [name for name in TITLES if f"--{name}" in options]
+            group.title = TITLES[names[0]] if names else group.title
+        order = ["options", *TITLES.values()]
+        parser._action_groups = sorted(
+            parser._action_groups, key=lambda g: order.index(g.title) if g.title in order else 0
+        )
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

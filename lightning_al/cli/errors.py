@@ -10,12 +10,15 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from pytorch_lightning.trainer import connectors
+
 import lightning_al
 from lightning_al import callbacks, datamodules, networks, strategies, tasks
 
 __all__ = ["explain", "ours"]
 
-FOLDERS = [Path(str(m.__file__)).parent for m in (lightning_al, callbacks, datamodules, strategies)]
+CHECKING = (lightning_al, callbacks, datamodules, strategies, connectors)
+FOLDERS = [Path(str(module.__file__)).parent for module in CHECKING]
 KNOWN = {"model": tasks, "data": datamodules, "network": networks}
 NOISE = re.compile(
     r"Subtypes:|Given value|Errors:|Does not validate|Expected a <class 'NoneType'>"
@@ -24,7 +27,7 @@ NOISE = re.compile(
 
 
 def ours(error: BaseException) -> bool:
-    """Whether this package raised the error itself, as a check of what it was given."""
+    """Whether this package, or the Trainer, raised the error itself, as a check of what it got."""
     last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     return any(folder in last.parents for folder in FOLDERS)
 
@@ -43,6 +46,11 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
     classes = re.findall(r"Problem with given class_path '(.*?)'", message)
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     said = list(dict.fromkeys(line for line in lines if line and not NOISE.match(line)))
+    if absent := re.search(r"arguments are required: (.+)", message):
+        names = [name.removeprefix("run.") for name in absent[1].split(", ")]
+        needed = " and ".join(f"--{key}.{name}" if key else f"--{name}" for name in names)
+        start = "" if key else ", or start from a shipped configuration: --config NAME"
+        return f"{needed} must be given{start}"
     if missing := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"--{key}: no class named {missing[1]!r}{_choices(key)}"
     if refused := re.search(r"Option '(\S+)' is not accepted", message):

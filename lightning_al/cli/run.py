@@ -64,7 +64,10 @@ def _root(parts: Parts, line: CommandLine) -> Path:
     if given := parts.config.get("run_dir"):
         return Path(given)
     identity = plain(parts.identity())
-    if line.home is not None and yaml.safe_load((line.home / "config.yaml").read_text()) == identity:
+    if (
+        line.home is not None
+        and yaml.safe_load((line.home / "config.yaml").read_text()) == identity
+    ):
         return line.home
     return Path("runs") / f"{line.name}-{digest(identity)}"
 

@@ -41,7 +41,7 @@ def show(outcome: Outcome) -> None:
         if len(outcome.histories) > 1:
             print(seed_table(outcome.histories, outcome.baselines))
         else:
-            print(round_table(outcome.histories[0], *outcome.baselines))
+            print(round_table(runs[0], runs[1] if outcome.baselines else None))
     print(f"\nrun folder      {outcome.root}")
     if picture.exists():
         print(f"learning curve  {picture}")
@@ -62,12 +62,14 @@ def seed_table(histories: Sequence[History], baselines: Sequence[History] = ()) 
         columns.append(_values(baselines, metric))
         names += [baselines[0].name, "difference"]
     shared = sorted(set.intersection(*(set(c) for c in columns)))
+    largest = max(float(abs(c[n]).max()) for c in columns for n in shared)
+    places = 3 if largest < 10 else 2 if largest < 1000 else 0
     rows = [["labelled", *names]]
     for n in shared:
         values = [column[n] for column in columns]
         if baselines:
             values.append(values[0] - values[1])
-        cells = [f"{v.mean():.4g} ± {v.std(ddof=1):.2g}" for v in values]
+        cells = [f"{v.mean():.{places}f} ± {v.std(ddof=1):.{places}f}" for v in values]
         rows.append([str(n), *cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     head = f"{human_name(metric)}, mean ± standard deviation of {len(histories)} seeds"
@@ -123,5 +125,3 @@ def _other_strategy(parts: Parts) -> list[str] | None:
     if regression:
         return None
     return ["--strategy", "margin" if used != "margin" else "entropy"]
-
-

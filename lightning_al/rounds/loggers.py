@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from ..registry import Registry
+from lightning_al.registry import Registry
+
 from .files import replacing
 
 __all__ = ["LOGGERS", "build_loggers", "close_loggers"]

@@ -82,8 +82,8 @@ def check_choice(chosen: Acquisition, k: int, pool: torch.Tensor, name: str) -> 
         raise ValueError(f"strategy {name!r} chose an item twice: {index.tolist()[:20]}")
     if len(index) > k:
         raise ValueError(f"strategy {name!r} chose {len(index)} items where {k} were due")
-    near = pool[torch.searchsorted(pool, index).clamp_max(len(pool) - 1)]  # the pool ascends
-    if not bool((near == index).all()):
+    places = torch.searchsorted(pool, index.to(pool)).clamp_max(len(pool) - 1)  # the pool ascends
+    if not bool((pool[places] == index).all()):
         raise ValueError(
             f"strategy {name!r} chose items outside the pool; it must return "
             "candidates.index[rows], positions in the data set"
