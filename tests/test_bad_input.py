@@ -315,3 +315,19 @@ def test_an_error_of_somebody_elses_code_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lightning-al", *words])
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+@pytest.mark.parametrize("within_a_fit", [False, True])
+def test_an_interrupt_says_how_to_go_on(within_a_fit, monkeypatch, refused):
+    def stopped(words):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if within_a_fit:
+                sys.exit(1)
+            raise
+
+    monkeypatch.setattr("lightning_al.cli._dispatch", stopped)
+    message, status = refused(["run"])
+    assert message == "interrupted; a run goes on with the same command"
+    assert status == 130

@@ -11,6 +11,7 @@ import torch
 import yaml
 from user_parts import Spy
 
+from lightning_al import replay
 from lightning_al.cli import main
 from lightning_al.cli.arguments import CommandLine
 from lightning_al.cli.command import parse
@@ -217,6 +218,13 @@ def test_a_configuration_from_a_run_folder_changed_is_another_run():
     (other,) = main(["run", "--config", str(first.run_dir / "config.yaml"), "--query_size", "40"])
     assert other.run_dir != first.run_dir
     assert other.run_dir.name.startswith(first.run_dir.name)
+
+
+def test_a_round_is_replayed_from_the_folder_alone():
+    history = run("--optimizer", "SGD", "--optimizer.lr", "0.1")
+    again = replay(history.run_dir, 1).state_dict()
+    saved = torch.load(history.run_dir / history.rounds[1].checkpoint, weights_only=True)
+    assert all(torch.equal(value, again[name]) for name, value in saved["state_dict"].items())
 
 
 def test_several_seeds_lie_side_by_side_and_are_shown_together(tmp_path, capsys):

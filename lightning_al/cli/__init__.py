@@ -40,7 +40,10 @@ def main(args: Sequence[str] | None = None) -> Any:
         sys.path.append(os.getcwd())  # for classes of the user's own, given by class path
     try:
         _dispatch(sys.argv[1:])
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # within a fit Lightning turns the interrupt into an exit
+        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
         _end("interrupted; a run goes on with the same command", 130)
     except Exception as error:
         if os.environ.get("LIGHTNING_AL_DEBUG"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import LightningModule
 
 from lightning_al.records import Acquisition
 from lightning_al.rounds.suggest import suggest, write_suggestions
@@ -44,7 +44,7 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
     config = known.config or _config_beside(known.ckpt)
     parts = Parts(parse(["run", "--config", str(config), *more]))
     learner, datamodule = parts.learner(), parts.datamodule
-    task = _trained(known.ckpt, parts)
+    task = _trained(known.ckpt, parts).to(learner.recipe().build_trainer().strategy.root_device)
     found = suggest(
         task,
         datamodule,
@@ -70,7 +70,7 @@ def _config_beside(checkpoint: Path) -> Path:
 
 
 def _trained(path: Path, parts: Parts) -> LightningModule:
-    """The module of a checkpoint, where it is to be scored; who was labelled is put back too."""
+    """The module of a checkpoint; who was labelled is put back too."""
     try:
         # our own file, or one the user vouches for: hyper-parameters may be any objects
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
@@ -86,6 +86,4 @@ def _trained(path: Path, parts: Parts) -> LightningModule:
         ) from None
     if saved := state.get(type(parts.datamodule).__qualname__):
         parts.datamodule.load_state_dict(saved)
-    arguments = {k: v for k, v in parts.config["trainer"].items() if k in ("accelerator",)}
-    device = Trainer(**arguments, devices=1, logger=False, enable_checkpointing=False)
-    return task.to(device.strategy.root_device)
+    return task

@@ -132,12 +132,15 @@ class Recipe:
         return made
 
 
+def _warnings_only(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
+
+
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Silence the advice that does not fit a run of many small fits."""
     talk = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    level = talk.level
-    talk.setLevel(logging.WARNING)
+    talk.addFilter(_warnings_only)  # another level would make every logger forget its own
     with warnings.catch_warnings():
         for text in (
             ".*isinstance.treespec, LeafSpec.*",
@@ -154,7 +157,7 @@ def _quietly() -> Iterator[None]:
         try:
             yield
         finally:
-            talk.setLevel(level)
+            talk.removeFilter(_warnings_only)
 
 
 def fit_round(

@@ -207,9 +207,7 @@ class _Configurations:
     def __len__(self) -> int:
         return len(self.weight)
 
-    def extended(
-        self, probs: Tensor, samples: int, generator: torch.Generator
-    ) -> _Configurations:
+    def extended(self, probs: Tensor, samples: int, generator: torch.Generator) -> _Configurations:
         """The configurations with a further item's label, probs [S, C]; at most ``samples``."""
         weight = ((self.posterior.double() @ probs) * self.weight[:, None]).flatten()
         live = (weight > _NEGLIGIBLE / len(weight)).nonzero().squeeze(1)

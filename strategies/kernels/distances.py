@@ -8,6 +8,7 @@ upper bound. *Which item is it?* is answered in float64 for those few. So no dig
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -63,14 +64,27 @@ class Taken:
         best = self.norms.new_full((len(self),), torch.inf)
         if len(centres) == 0:
             return best
-        columns = min(len(centres), 2**12)
-        rows = max(1, min(memory // (32 * columns), 2**22 // columns))
-        for start in range(0, len(self), rows):
-            part = self[start : start + rows]
-            for column in range(0, len(centres), columns):
-                near = part.distances(centres[column : column + columns]).amin(1)
-                torch.minimum(best[start : start + rows], near, out=best[start : start + rows])
-        return best
+        columns = min(len(centres), 2**10)
+        rows = max(1, min(memory // (32 * columns), 2**18 // columns))
+        for column in range(0, len(centres), columns):
+            some = centres[column : column + columns]
+            first, *others = [f.T.contiguous() for f in some.factors]
+            if not others:
+                first = torch.cat([first * -2, some.norms[None]])
+            for start in range(0, len(self), rows):
+                part = self[start : start + rows]
+                if others:
+                    product = part.factors[0] @ first
+                    for mine, theirs in zip(part.factors[1:], others, strict=True):
+                        product.mul_(mine @ theirs)
+                    product.mul_(-2).add_(some.norms)
+                else:
+                    ones = torch.ones_like(part.norms)[:, None]
+                    product = torch.cat([part.factors[0], ones], 1) @ first
+                block = best[start : start + rows]
+                torch.minimum(block, product.amin(1), out=block)
+        best += self.norms
+        return best.masked_fill_(best <= self.norms * (2 * self.tiny()), 0.0)
 
     @staticmethod
     def cat(parts: Sequence[Taken]) -> Taken:
@@ -139,17 +153,22 @@ class Space:
         ]
         ready = [self._ready(part) for part in widths]
         for block, factors, norms in self._blocks(min(_WIDTH, len(centres)), rows):
-            near: Tensor | None = None
-            for part in ready:
-                product = _closeness(factors, part)
-                near = product if near is None else torch.maximum(near, product)
-            assert near is not None
+            near = functools.reduce(torch.maximum, (_closeness(factors, part).amax(1) for part in ready))
             torch.sub(norms, near, alpha=2, out=best[block])
         norms = self.norms if rows is None else self.norms[rows]
         best.clamp_min_(0)
         # |error| <= gamma (|x| + |y|)^2 and |y| <= |x| + d, whichever centre seemed nearest
         best.add_(norms.sqrt().mul_(2).add_(best.sqrt()).square_().mul_(self._gamma))
         return best.float().mul_(1 + 2.0**-21)
+
+    def closest(self, centres: Taken, rows: Tensor | None = None) -> Tensor:
+        """Which centre is nearest, as far as the working precision tells: [m] of rows [m]."""
+        n = len(self) if rows is None else len(rows)
+        best = torch.empty(n, dtype=torch.int64, device=self.device)
+        ready = self._ready(centres)
+        for block, factors, _ in self._blocks(len(centres), rows):
+            torch.argmax(_closeness(factors, ready), 1, out=best[block])
+        return best
 
     def _ready(self, centres: Taken) -> tuple[Tensor, ...]:
         factors = [f.to(self.dtype) for f in centres.factors]
@@ -196,13 +215,13 @@ class Space:
 
 
 def _closeness(factors: tuple[Tensor, ...], ready: tuple[Tensor, ...]) -> Tensor:
-    """The largest x.y - |y|^2 / 2 over centres y: [m]."""
+    """x.y - |y|^2 / 2 for centres y, which falls as the distance grows: [m, m']."""
     product = factors[0] @ ready[0]
     if len(factors) > 1:
         for mine, theirs in zip(factors[1:], ready[1:-1], strict=True):
             product.mul_(mine @ theirs)
         product.add_(ready[-1])
-    return product.amax(1)
+    return product
 
 
 def middle(points: Tensor) -> Tensor:
