@@ -35,7 +35,7 @@ def network() -> torch.nn.Module:
     from lightning_al.networks import SmallCNN
 
     torch.manual_seed(0)
-    return SmallCNN(in_channels=1, outputs=10).eval()
+    return SmallCNN(in_channels=1, outputs=10, image_size=28).eval()
 
 
 def ours(batch: int) -> Callable[[], torch.Tensor]:

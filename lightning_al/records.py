@@ -143,6 +143,8 @@ class Learner:
 
 
 def _absent(what: str) -> Callable[..., Any]:
+    """A default that refuses to be called."""
+
     def refuse(*_: Any, **__: Any) -> Any:
         raise LookupError(f"this pool offers no {what}: it was built by hand, without a model")
 
@@ -161,10 +163,12 @@ class Pool:
     scores: Tensor | None = None  # [N] or [N, m]
     kept: Predictions | None = None
     context: Context = field(default_factory=Context)
-    predict_rows: Callable[[Tensor, Collection[str]], Predictions] = _absent("predictions")
-    joint_rows: Callable[[Tensor], MultivariateNormal] = _absent("joint predictions")
-    labelled_pool: Callable[[], Pool] = _absent("labelled set")
-    make_learner: Callable[[], Learner] = _absent("learner")
+    predict_rows: Callable[[Tensor, Collection[str]], Predictions] = field(
+        default=_absent("predictions")
+    )
+    joint_rows: Callable[[Tensor], MultivariateNormal] = field(default=_absent("joint predictions"))
+    labelled_pool: Callable[[], Pool] = field(default=_absent("labelled set"))
+    make_learner: Callable[[], Learner] = field(default=_absent("learner"))
 
     def __len__(self) -> int:
         return self.index.shape[0]
@@ -249,7 +253,9 @@ class Box:
                 f"and {list(self.high.shape)}"
             )
         if not bool((self.low < self.high).all()):
-            raise ValueError(f"a Box needs low < high, got {self.low.tolist()}, {self.high.tolist()}")
+            raise ValueError(
+                f"a Box needs low < high, got {self.low.tolist()} and {self.high.tolist()}"
+            )
 
 
 @dataclass(frozen=True)

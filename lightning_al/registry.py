@@ -70,7 +70,7 @@ class Registry(Generic[T]):
             try:
                 signature.bind(**kwargs)
             except TypeError as error:
-                takes = ", ".join(str(p) for p in signature.parameters.values()) or "no arguments"
+                takes = ", ".join(map(_shown, signature.parameters.values())) or "no arguments"
                 raise ValueError(f"{self.kind} {name!r}: {error}; it takes {takes}") from None
             raise
 
@@ -82,3 +82,9 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._factories)
+
+
+def _shown(parameter: inspect.Parameter) -> str:
+    """A parameter as a caller writes it: ``beta=1.0``, or ``score`` where it must be given."""
+    bare = parameter.replace(annotation=inspect.Parameter.empty)
+    return str(bare)

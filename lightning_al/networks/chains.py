@@ -98,7 +98,7 @@ class SmallCNN(nn.Sequential):
         self,
         in_channels: int | None = None,
         outputs: int | None = None,
-        image_size: int | None = 28,
+        image_size: int | None = None,
         width: int = 32,
         hidden: int = 128,
         dropout: float = 0.25,

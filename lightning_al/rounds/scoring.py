@@ -248,7 +248,7 @@ def _refuse_one_member(strategy: Any, batch: Predictions, posterior: Any) -> Non
     seen = next((v for v in (batch.probs, batch.logits, batch.mean) if v is not None), None)
     if seen is not None and seen.shape[1] == 1:
         what = "none was given" if posterior is None else f"{posterior} gives one member"
-        raise ValueError(f"{strategy!r} compares the members of a posterior, and {what}: {MENDS}")
+        raise ValueError(f"the strategy compares the members of a posterior, and {what}: {MENDS}")
 
 
 def _refuse_other_shapes(session: Any, what: str) -> None:

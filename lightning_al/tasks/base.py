@@ -154,7 +154,7 @@ class Task(LightningModule):
 
     def _heard(self) -> bool:
         """Whether anybody looks at this epoch's loss; `log` costs as much as a small epoch."""
-        trainer = self.trainer
+        trainer: Any = self.trainer
         last = (
             trainer.should_stop
             or trainer.current_epoch + 1 == trainer.max_epochs
