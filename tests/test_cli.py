@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 import yaml
-from user_parts import Spy
+from user_parts import Gloves, Spy, Wrapped
 
 from lightning_al import replay
 from lightning_al.cli import main
@@ -182,6 +182,19 @@ def test_module_dataset_strategy_oracle_rule_and_posterior_of_the_users_own():
     assert history.stopped == "that is enough"
     assert history.name == "Farthest"
     assert [len(done.refused) for done in history.rounds] == [1, 0]
+
+
+def test_a_module_that_takes_a_network_loads_with_plain_lightning_and_keeps_the_trainers_objects():
+    body = ["--model.body", "lightning_al.networks.MLP", "--model.body.in_features", "4"]
+    model = ["--model", "user_parts.Wrapped", *body, "--model.body.outputs", "3"]
+    plugins = ["--trainer.plugins", "user_parts.Gloves"]
+    (history,) = main(["run", *model, *plugins, *OWN[4:]])
+    module = Wrapped.load_from_checkpoint(history.final_checkpoint)
+    saved = torch.load(history.final_checkpoint, weights_only=True)
+    assert saved["hyper_parameters"]["body"]["class_path"] == "lightning_al.networks.MLP"
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(value, saved["state_dict"][name], rtol=0, atol=0)
+    assert Gloves.made >= len(history)
 
 
 def test_a_pool_view_and_validation_data_by_class_path():

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -59,6 +60,18 @@ class Net(LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), self.lr)
+
+
+class Wrapped(Net):
+    """Takes a network as an argument, and keeps its hyper-parameters the usual way."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.body = body
+
+    def forward(self, x):
+        return self.body(x)
 
 
 class Farthest:
@@ -130,3 +143,13 @@ class Broken(Blobs):
 
     def __getitem__(self, index):
         return 1 / 0
+
+
+class Gloves(MixedPrecision):
+    """A precision plugin: an object among the Trainer's settings."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__("bf16-mixed", "cpu")
+        Gloves.made += 1

@@ -11,8 +11,9 @@ from types import MethodType
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from pytorch_lightning import Callback, LightningDataModule, LightningModule
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningCLI, instantiate_class
+from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters_context
 from pytorch_lightning.loggers import Logger
 
 from lightning_al.rounds import ActiveLearner
@@ -76,16 +77,20 @@ class Parts:
         fill_sizes(self.model_config, self.datamodule)
         self._model = Maker(LightningModule, self.model_config)
         trainer = {k: v for k, v in self.config.get("trainer", {}).items() if v is not None}
-        self._callbacks = Maker(list[Callback] | Callback | None, trainer.pop("callbacks", None))
         self._logger = Maker(list[Logger] | Logger | bool | None, trainer.pop("logger", None))
-        self._plugins = Maker(Any, trainer.pop("plugins", None))
-        self._trainer = trainer
+        self._trainer = ArgumentParser(exit_on_error=False)
+        self._trainer.add_class_arguments(Trainer, "trainer", instantiate=False)
+        self._trainer_config = self._trainer.parse_object({"trainer": trainer})
 
     def task(self) -> LightningModule:
         """A fresh module, with the optimiser of the command line if it names one."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
-            module: LightningModule = self._model()
+            with _given_hyperparameters_context(
+                hparams=self._hyperparameters(),
+                instantiator="pytorch_lightning.cli.instantiate_module",
+            ):  # what LightningCLI does, so that load_from_checkpoint rebuilds any module
+                module: LightningModule = self._model()
         if (optimizer := self.config.get("optimizer")) is not None:
             scheduler = self.config.get("lr_scheduler")
 
@@ -98,10 +103,15 @@ class Parts:
             module.configure_optimizers = configured  # type: ignore[method-assign]
         return module
 
+    def _hyperparameters(self) -> dict[str, Any]:
+        config = copy.deepcopy(self.model_config)
+        return {"_class_path": config["class_path"], **config.get("init_args", {})}
+
     def trainer(self) -> dict[str, Any]:
-        """Trainer arguments with fresh callbacks."""
-        arguments = copy.deepcopy(self._trainer)
-        callbacks = self._callbacks() or []
+        """Trainer arguments, with fresh callbacks and all else that is an object."""
+        made = self._trainer.instantiate_classes(self._trainer_config.clone()).trainer
+        arguments = {k: v for k, v in vars(made).items() if v is not None}
+        callbacks = arguments.get("callbacks") or []
         arguments["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
         return arguments
 

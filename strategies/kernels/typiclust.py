@@ -1,0 +1,238 @@
+"""TypiClust: the most typical item of each of the largest clusters that have no label yet."""
+
+from __future__ import annotations
+
+import heapq
+
+import torch
+from torch import Tensor
+
+from ..selection import RESOLUTION, check_k, shuffled, top_k
+from .distances import MEMORY, check_finite
+
+__all__ = ["assign", "kmeans", "typiclust"]
+
+PER_CENTRE = 32  # points that k-means learns a centre from
+ITERATIONS = 8
+_SEEDINGS = 8  # batches in which the first centres are drawn
+_CPU_BLOCK, _GPU_BLOCK = 2**18, 2**26  # elements of a block of distances
+
+
+def typiclust(
+    embedding: Tensor,
+    labelled: Tensor | None,
+    k: int,
+    generator: torch.Generator,
+    *,
+    neighbours: int = 20,
+    max_clusters: int = 500,
+    min_size: int = 6,
+    iterations: int = ITERATIONS,
+    per_centre: int = PER_CENTRE,
+    memory: int = MEMORY,
+) -> Tensor:
+    """Typical items of uncovered clusters: embedding [N, E], labelled [L, E] -> positions [K].
+
+    Pool and labelled items are clustered together into L + K clusters, ``max_clusters`` at most.
+    Each pick goes to the cluster with the fewest labelled and chosen members, among these to the
+    largest; clusters of fewer than ``min_size`` pool items wait until the others are used up (the
+    original drops them). Within a cluster the most typical item is taken, then the next: lowest
+    mean distance to its ``neighbours`` nearest pool items in the cluster (all others, where it
+    has fewer).
+
+    k-means runs ``iterations`` rounds on a sample of ``per_centre`` items a cluster (the original:
+    scikit-learn to convergence on all); then every item joins its nearest centre. Ties by the
+    generator.
+
+    Source: Hacohen, Dekel and Weinshall, Active Learning on a Budget (2022), section 3.
+
+    Args:
+        embedding: the pool.
+        labelled: items that are labelled already, or None.
+        k: batch size.
+        generator: for k-means and ties.
+        neighbours: K of the typicality.
+        max_clusters: clusters, at most.
+        min_size: pool items of a cluster that is used before all smaller ones.
+        iterations: of k-means.
+        per_centre: sampled items a cluster for k-means.
+        memory: bytes beside the input, a few numbers an item, and the sample.
+
+    Raises:
+        ValueError: not [N, E] and [L, E], NaN or infinite rows, neighbours or max_clusters < 1,
+            or k > N.
+
+    >>> points = torch.tensor([[0.0], [1.0], [2.0], [9.0], [10.0]])
+    >>> typiclust(points, None, 1, torch.Generator().manual_seed(0), max_clusters=1)
+    tensor([2])
+    """
+    check_k(embedding, k, axes=2)
+    if labelled is None:
+        labelled = embedding[:0]
+    if labelled.ndim != 2 or labelled.shape[1] != embedding.shape[1]:
+        raise ValueError(
+            f"labelled must be [L, {embedding.shape[1]}] like the pool {list(embedding.shape)}, "
+            f"got {list(labelled.shape)}"
+        )
+    if neighbours < 1 or max_clusters < 1:
+        raise ValueError(
+            f"typiclust needs neighbours >= 1 and max_clusters >= 1, got {neighbours} and "
+            f"{max_clusters}; the paper's are 20 and 500"
+        )
+    for points, name in ((embedding, "the pool's embedding"), (labelled, "labelled")):
+        norms = torch.linalg.vector_norm(points, dim=1, dtype=torch.float32)
+        check_finite(norms.square(), name)
+    if k == 0:
+        return torch.empty(0, dtype=torch.int64, device=embedding.device)
+    labelled = labelled.to(embedding.device)
+    clusters = min(len(labelled) + k, max_clusters, len(labelled) + len(embedding))
+    centres = kmeans(
+        embedding,
+        clusters,
+        generator,
+        labelled=labelled,
+        iterations=iterations,
+        per_centre=per_centre,
+        memory=memory,
+    )
+    cluster = assign(embedding, centres, memory)[0]
+    sizes = cluster.bincount(minlength=clusters)
+    covered = assign(labelled, centres, memory)[0].bincount(minlength=clusters)
+    quota = _quota(sizes.tolist(), covered.tolist(), k, min_size, generator)
+    members = cluster.argsort(stable=True).split(sizes.tolist())
+    best: dict[int, list[int]] = {}
+    for one in dict.fromkeys(quota):
+        rows = members[one]
+        distance = _typical_distance(embedding[rows].float(), neighbours, memory)
+        fineness = RESOLUTION * max(float(distance.max()), 1e-30)
+        some = top_k(-distance, quota.count(one), generator, resolution=fineness)
+        best[one] = rows[some].tolist()[::-1]
+    chosen = [best[one].pop() for one in quota]
+    return torch.tensor(chosen, dtype=torch.int64, device=embedding.device)
+
+
+def kmeans(
+    points: Tensor,
+    k: int,
+    generator: torch.Generator,
+    *,
+    labelled: Tensor | None = None,
+    iterations: int = ITERATIONS,
+    per_centre: int = PER_CENTRE,
+    memory: int = MEMORY,
+) -> Tensor:
+    """Centres of k clusters: points [N, E] (and labelled [L, E]) -> [k, E], float32.
+
+    Lloyd's iterations on a sample of ``per_centre * k`` points. The first centres are drawn in
+    batches with odds of the squared distance to those before; a centre that lost all its points
+    starts anew at one that lies far from its own.
+
+    Source: Lloyd (1982); the seeding in batches after Bahmani et al. (2012).
+
+    Raises:
+        ValueError: fewer points than clusters, or k < 1.
+    """
+    extra = points[:0] if labelled is None else labelled
+    total = len(points) + len(extra)
+    if not 1 <= k <= total:
+        raise ValueError(f"cannot make {k} clusters of {total} points; choose k from 1 to {total}")
+    rows = shuffled(total, generator, points.device)[: max(k, per_centre * k)]
+    inside = rows < len(points)
+    sample = torch.cat([points[rows[inside]], extra[rows[~inside] - len(points)]]).float()
+    origin = sample.mean(0)
+    sample = sample - origin
+    sample = sample[shuffled(len(sample), generator, sample.device)]
+    centres = _seeds(sample, k, generator, memory)
+    for _ in range(iterations if len(sample) > k else 0):
+        cluster, squared = assign(sample, centres, memory)
+        count = cluster.bincount(minlength=k)
+        if sample.device.type == "cpu":
+            sums = torch.zeros_like(centres).index_add_(0, cluster, sample)
+        else:  # atomic additions would not be deterministic
+            sums = torch.zeros_like(centres)
+            for part, own in zip(sample.split(2**14), cluster.split(2**14), strict=True):
+                sums += torch.nn.functional.one_hot(own, k).float().T @ part
+        moved = sums / count[:, None].clamp_min(1)
+        lost = (count == 0).nonzero().squeeze(1)
+        moved[lost] = sample[squared.topk(len(lost)).indices]
+        if torch.equal(moved, centres):
+            break
+        centres = moved
+    return centres + origin
+
+
+def assign(points: Tensor, centres: Tensor, memory: int = MEMORY) -> tuple[Tensor, Tensor]:
+    """The nearest centre of each point [N] and the squared distance to it [N], float32."""
+    cluster = torch.empty(len(points), dtype=torch.int64, device=points.device)
+    squared = torch.empty(len(points), device=points.device)
+    most = _CPU_BLOCK if points.device.type == "cpu" else _GPU_BLOCK
+    size = max(1, min(most, memory // 16) // max(len(centres), points.shape[1]))
+    origin = centres.mean(0)
+    about = centres - origin
+    norms = about.square().sum(1)
+    for start in range(0, len(points), size):
+        part = points[start : start + size].float() - origin
+        span = slice(start, start + len(part))
+        torch.min(
+            torch.addmm(norms, part, about.T, alpha=-2), 1, out=(squared[span], cluster[span])
+        )
+        squared[span] += part.square().sum(1)
+    return cluster, squared.clamp_min_(0)
+
+
+def _seeds(sample: Tensor, k: int, generator: torch.Generator, memory: int) -> Tensor:
+    """First centres [k, E] out of a shuffled sample: one at random, then by squared distance."""
+    chosen = torch.zeros(1, dtype=torch.int64, device=sample.device)
+    near = assign(sample, sample[:1], memory)[1]
+    near[0] = 0
+    while len(chosen) < k:
+        many = min(max(1, k // _SEEDINGS), k - len(chosen))
+        noise = torch.empty(len(sample), dtype=torch.float64, device=generator.device)
+        noise = noise.exponential_(generator=generator).to(sample.device)
+        odds = near.double() / noise.clamp_min_(1e-300)  # the largest: a draw without repetition
+        odds[chosen] = -1
+        drawn = odds.topk(many).indices
+        near = torch.minimum(near, assign(sample, sample[drawn], memory)[1])
+        near[drawn] = 0
+        chosen = torch.cat([chosen, drawn])
+    return sample[chosen]
+
+
+def _quota(
+    sizes: list[int], covered: list[int], k: int, min_size: int, generator: torch.Generator
+) -> list[int]:
+    """The cluster of each of k picks."""
+    order = shuffled(len(sizes), generator, torch.device("cpu")).tolist()
+    queue = [
+        (size < min_size, has, -size, tie, one, size)
+        for one, (size, has, tie) in enumerate(zip(sizes, covered, order, strict=True))
+        if size
+    ]
+    heapq.heapify(queue)
+    picks = []
+    while len(picks) < k:
+        small, has, minus, tie, one, left = heapq.heappop(queue)
+        picks.append(one)
+        if left > 1:
+            heapq.heappush(queue, (small, has + 1, minus, tie, one, left - 1))
+    return picks
+
+
+def _typical_distance(points: Tensor, neighbours: int, memory: int) -> Tensor:
+    """Mean distance [m] to the nearest other points, 0 for a single one."""
+    count = min(neighbours, len(points) - 1)
+    if count == 0:
+        return torch.zeros(1, device=points.device)
+    points = points - points.mean(0)
+    norms = points.square().sum(1)
+    most = _CPU_BLOCK if points.device.type == "cpu" else _GPU_BLOCK
+    size = max(1, min(most, memory // 16) // len(points))
+    means = []
+    for start in range(0, len(points), size):
+        part = points[start : start + size]
+        squared = torch.addmm(norms, part, points.T, alpha=-2)
+        squared.diagonal(start).fill_(torch.inf)  # not its own neighbour
+        near = squared.topk(count, dim=1, largest=False, sorted=False).values
+        near += norms[start : start + size, None]
+        means.append(near.clamp_min_(0).sqrt_().mean(1))
+    return torch.cat(means)
