@@ -26,6 +26,7 @@ __all__ = ["RunFolder", "read_checkpoint"]
 
 log = logging.getLogger(__name__)
 
+LIGHTNING = version("pytorch-lightning")  # reads a file: not once a round
 OURS = (
     "journal.jsonl",
     "config.yaml",
@@ -215,7 +216,7 @@ def _checkpoint(trainer: Trainer, task: LightningModule, datamodule: Any) -> dic
     state: dict[str, Any] = {
         "epoch": trainer.current_epoch,
         "global_step": trainer.global_step,
-        "pytorch-lightning_version": version("pytorch-lightning"),
+        "pytorch-lightning_version": LIGHTNING,
         "state_dict": task.state_dict(),
         type(datamodule).__qualname__: datamodule.state_dict(),
     }

@@ -188,18 +188,21 @@ class Scorer:
     def _ready(self) -> Iterator[None]:
         """The task on its device, in eval mode; both put back after."""
         modes = {module: module.training for module in self.task.modules()}
-        home = self.task.device
+        home, device = self.task.device, self._device()
         plugin = None if self.trainer is None else self.trainer.precision_plugin
         if isinstance(plugin, (DoublePrecision, HalfPrecision)):
             plugin.convert_module(self.task)
-        self.task.to(self._device()).eval()
+        if home != device:
+            self.task.to(device)
+        self.task.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
             for module, training in modes.items():
                 module.training = training
-            self.task.to(home)
+            if home != device:
+                self.task.to(home)
 
     def _warn_of_hooks(self) -> None:
         """Say what the pool does not pass through: a bare batch has no label to hand to a hook."""

@@ -8,8 +8,9 @@ the joint entropy of the whole batch ever being formed, and never negative.
 
 Three things make it fast and keep the picks those of a full search:
 
-- A gain only falls as the batch grows (labels are independent given the member), so a gain of an
-  exact step bounds every later one: items whose bound is below the best are not looked at.
+- A gain only falls as the batch grows (labels are independent given the member), so while all
+  configurations are there an old gain is a bound: items with a bound below the best are passed by.
+  (An estimate from sampled configurations may rise: there, all items are bounded anew.)
 - Entropy is concave, so merging configurations can only raise a gain: a few groups of similar
   configurations (same most likely member, then split along the axis of most variance) bound all
   items at a fraction of the cost.
@@ -54,8 +55,8 @@ def batch_bald(
     of negligible weight) fit in ``samples``; then ``samples`` of them stand for all, thinned anew
     after each pick by the optimal resampling of Fearnhead and Clifford: heavy configurations stay
     as they are, the others are drawn systematically without repetition. That keeps the estimate
-    of every gain unbiased; an estimate is cut at its proven bound, the item's last exact gain.
-    The greedy batch has at least 1 - 1/e of the best batch's information while all is exact.
+    of every gain unbiased. Either way the picks are those of a full search over the same
+    configurations; while all is exact, with at least 1 - 1/e of the best batch's information.
 
     Items are never chosen twice. Gains that agree to ``resolution`` (nats) are ties, broken by
     ``generator``. The first picks of a larger batch are those of a smaller one.
@@ -281,14 +282,14 @@ def _race(
 
     ``slack`` covers rounding: every item within it of the largest gain is among the returned.
     """
+    if not state.exact:  # no proof from other configurations
+        bound = bound.masked_fill(bound > -torch.inf, torch.inf)
     order = bound.argsort(descending=True)
-    rows = order[: int(bound.isfinite().sum() + bound.isposinf().sum())]
+    rows = order[: int((bound > -torch.inf).sum())]
     gains, done, best = [], [], -torch.inf
 
     def finish(rows: Tensor, gain: Tensor) -> float:
-        gain = torch.minimum(gain, bound[rows])
-        if state.exact:
-            bound[rows] = gain
+        bound[rows] = torch.minimum(bound[rows], gain)
         gains.append(gain)
         done.append(rows)
         return max(best, float(gain.max()))
@@ -304,8 +305,7 @@ def _race(
             best = finish(rows, state.information(items, rows))
         return torch.cat(gains), torch.cat(done)
     upper = groups.information(items, rows)
-    if state.exact:  # merged configurations are labels seen coarsely: a bound for all later steps
-        bound[rows] = torch.minimum(bound[rows], upper + slack)
+    bound[rows] = torch.minimum(bound[rows], upper + slack)  # holds while the state is exact
     first = upper.topk(_FEW).indices
     best = finish(rows[first], state.information(items, rows[first]))
     upper[first] = -torch.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -101,11 +102,11 @@ def typiclust(
     quota = _quota(sizes.tolist(), covered.tolist(), k, min_size, generator)
     members = cluster.argsort(stable=True).split(sizes.tolist())
     best: dict[int, list[int]] = {}
-    for one in dict.fromkeys(quota):
+    for one, many in Counter(quota).items():
         rows = members[one]
         distance = _typical_distance(embedding[rows].float(), neighbours, memory)
         fineness = RESOLUTION * max(float(distance.max()), 1e-30)
-        some = top_k(-distance, quota.count(one), generator, resolution=fineness)
+        some = top_k(-distance, many, generator, resolution=fineness)
         best[one] = rows[some].tolist()[::-1]
     chosen = [best[one].pop() for one in quota]
     return torch.tensor(chosen, dtype=torch.int64, device=embedding.device)
@@ -223,8 +224,10 @@ def _typical_distance(points: Tensor, neighbours: int, memory: int) -> Tensor:
     count = min(neighbours, len(points) - 1)
     if count == 0:
         return torch.zeros(1, device=points.device)
-    points = points - points.mean(0)
+    middle = points.mean(0)
+    points = points - middle
     norms = points.square().sum(1)
+    noise = norms * RESOLUTION + middle.square().sum() * RESOLUTION**2  # what rounding may leave
     most = _CPU_BLOCK if points.device.type == "cpu" else _GPU_BLOCK
     size = max(1, min(most, memory // 16) // len(points))
     means = []
@@ -234,5 +237,6 @@ def _typical_distance(points: Tensor, neighbours: int, memory: int) -> Tensor:
         squared.diagonal(start).fill_(torch.inf)  # not its own neighbour
         near = squared.topk(count, dim=1, largest=False, sorted=False).values
         near += norms[start : start + size, None]
-        means.append(near.clamp_min_(0).sqrt_().mean(1))
+        near.masked_fill_(near <= noise[start : start + size, None], 0)
+        means.append(near.sqrt_().mean(1))
     return torch.cat(means)
