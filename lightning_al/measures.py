@@ -14,17 +14,35 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from .acquisition import (
+    epig,
+    expected_improvement,
+    probability_of_improvement,
+    regression_bald,
+    regression_epig,
+    upper_confidence_bound,
+)
+from .numerics import check_regression, full, one_output, p_log_p
+
 __all__ = [
     "BOUNDS",
     "bald",
     "entropy",
+    "epig",
     "expected",
+    "expected_improvement",
     "least_confidence",
     "margin",
+    "mean_std",
     "of_mean",
     "over_places",
+    "probability_of_improvement",
     "ratio",
+    "regression_bald",
+    "regression_epig",
+    "upper_confidence_bound",
     "variance",
+    "variation_ratio",
 ]
 
 BOUNDS: Mapping[str, Callable[[int, int], tuple[float, float]]] = MappingProxyType(
@@ -34,8 +52,16 @@ BOUNDS: Mapping[str, Callable[[int, int], tuple[float, float]]] = MappingProxyTy
         "margin": lambda samples, classes: (0.0, 1.0),
         "ratio": lambda samples, classes: (0.0, 1.0),
         "bald": lambda samples, classes: (0.0, math.log(min(samples, classes))),
+        "variation_ratio": lambda samples, classes: (0.0, 1 - 1 / classes),
+        "mean_std": lambda samples, classes: (0.0, (min(samples, classes) - 1) ** 0.5 / classes),
+        "epig": lambda samples, classes: (0.0, math.log(min(samples, classes))),
         "variance": lambda samples, classes: (0.0, math.inf),
         "expected": lambda samples, classes: (-math.inf, math.inf),
+        "upper_confidence_bound": lambda samples, classes: (-math.inf, math.inf),
+        "expected_improvement": lambda samples, classes: (0.0, math.inf),
+        "probability_of_improvement": lambda samples, classes: (0.0, 1.0),
+        "regression_bald": lambda samples, classes: (0.0, math.inf),
+        "regression_epig": lambda samples, classes: (0.0, math.inf),
     }
 )
 """Name -> (S, C) -> the attainable (lowest, highest) score."""
@@ -45,23 +71,13 @@ BOUNDS: Mapping[str, Callable[[int, int], tuple[float, float]]] = MappingProxyTy
 _CPU_BLOCK, _GPU_BLOCK = 2**16, 2**26
 
 
-def _full(values: Tensor) -> Tensor:
-    """At least float32 (half precision has no room for p log p)."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def _p_log_p(probs: Tensor) -> Tensor:
-    """P log p of each element, 0 at p = 0 (the kernel of `log` is vectorised, `entr`'s is not)."""
-    return probs.clamp_min(torch.finfo(probs.dtype).tiny).log_().mul_(probs)
-
-
 def _two_best(probs: Tensor, name: str) -> tuple[Tensor, Tensor]:
     if probs.ndim == 0 or probs.shape[-1] < 2:
         raise ValueError(
             f"{name} needs probs [..., C] with C >= 2, got {list(probs.shape)}; "
             "for one sigmoid output stack (1 - p, p)"
         )
-    best = _full(probs).topk(2, dim=-1).values
+    best = full(probs).topk(2, dim=-1).values
     return best[..., 0], best[..., 1]
 
 
@@ -73,7 +89,7 @@ def entropy(probs: Tensor) -> Tensor:
     >>> entropy(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
     tensor([0.6931, 0.0000])
     """
-    return (0 - _p_log_p(_full(probs)).sum(-1)).clamp_min(0)  # 0 - x, so that 0 has no sign
+    return (0 - p_log_p(full(probs)).sum(-1)).clamp_min(0)  # 0 - x, so that 0 has no sign
 
 
 def least_confidence(probs: Tensor) -> Tensor:
@@ -84,7 +100,7 @@ def least_confidence(probs: Tensor) -> Tensor:
     >>> least_confidence(torch.tensor([[0.75, 0.25], [1.0, 0.0]]))
     tensor([0.2500, 0.0000])
     """
-    return 1 - _full(probs).amax(-1)
+    return 1 - full(probs).amax(-1)
 
 
 def margin(probs: Tensor) -> Tensor:
@@ -131,20 +147,60 @@ def bald(probs: Tensor) -> Tensor:
     >>> bald(torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]]))
     tensor([0.6931, 0.0000])
     """
-    if probs.ndim != 3:
-        raise ValueError(
-            f"bald needs probs [N, S, C], got {list(probs.shape)}; add the sample axis with "
-            "probs[:, None], or fold places with over_places"
-        )
+    _check_members("bald", probs)
     block = _CPU_BLOCK if probs.device.type == "cpu" else _GPU_BLOCK
     rows = max(1, block // max(1, probs[:1].numel()))
     return torch.cat([_bald_of(part) for part in torch.split(probs, rows)])
 
 
 def _bald_of(probs: Tensor) -> Tensor:
-    probs = _full(probs).contiguous()
-    within = _p_log_p(probs).flatten(1).sum(1).div_(probs.shape[1])  # -mean of the entropies
-    return within.sub_(_p_log_p(probs.mean(1)).sum(1)).clamp_min_(0)
+    probs = full(probs).contiguous()
+    within = p_log_p(probs).flatten(1).sum(1).div_(probs.shape[1])  # -mean of the entropies
+    return within.sub_(p_log_p(probs.mean(1)).sum(1)).clamp_min_(0)
+
+
+def variation_ratio(probs: Tensor) -> Tensor:
+    """Share of members that do not vote as most do: probs [N, S, C] -> [N] in [0, 1 - 1/C].
+
+    One minus the frequency of the mode of the members' best classes; a member whose best classes
+    tie splits its vote among them. One member that is sure of a class gives 0.
+
+    Source: Freeman (1965); over dropout masks Gal (2016), equation 3.17.
+
+    Raises:
+        ValueError: probs of another number of axes.
+
+    >>> variation_ratio(torch.tensor([[[0.9, 0.1], [0.4, 0.6]], [[0.9, 0.1], [0.8, 0.2]]]))
+    tensor([0.5000, 0.0000])
+    """
+    _check_members("variation_ratio", probs)
+    votes = full((probs == probs.amax(-1, keepdim=True)).to(probs.dtype))
+    return 1 - (votes / votes.sum(-1, keepdim=True)).mean(1).amax(-1)
+
+
+def mean_std(probs: Tensor) -> Tensor:
+    """Spread of the members, mean over classes: probs [N, S, C] -> [N] in [0, 1/2].
+
+    The (population) standard deviation of each class's probability over the members.
+
+    Source: Kampffmeyer, Salberg and Jenssen (2016); Kendall, Badrinarayanan and Cipolla (2017).
+
+    Raises:
+        ValueError: probs of another number of axes.
+
+    >>> mean_std(torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]]))
+    tensor([0.5000, 0.0000])
+    """
+    _check_members("mean_std", probs)
+    return full(probs).std(1, correction=0).mean(-1)
+
+
+def _check_members(name: str, probs: Tensor) -> None:
+    if probs.ndim != 3:
+        raise ValueError(
+            f"{name} needs probs [N, S, C], got {list(probs.shape)}; add the sample axis with "
+            "probs[:, None], or fold places with over_places"
+        )
 
 
 def of_mean(measure: Callable[[Tensor], Tensor], probs: Tensor) -> Tensor:
@@ -153,7 +209,7 @@ def of_mean(measure: Callable[[Tensor], Tensor], probs: Tensor) -> Tensor:
     >>> of_mean(entropy, torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]))
     tensor([0.6931])
     """
-    return measure(_full(probs).mean(1))
+    return measure(full(probs).mean(1))
 
 
 def variance(mean: Tensor, variance: Tensor | None = None) -> Tensor:
@@ -170,15 +226,10 @@ def variance(mean: Tensor, variance: Tensor | None = None) -> Tensor:
     >>> variance(torch.tensor([[[1.0], [3.0]], [[2.0], [2.0]]]))
     tensor([1., 0.])
     """
-    _check_regression("variance", mean)
-    spread = _full(mean).var(1, correction=0)
+    check_regression("variance", mean, variance)
+    spread = full(mean).var(1, correction=0)
     if variance is not None:
-        if variance.shape != mean.shape:
-            raise ValueError(
-                f"variance needs mean and variance of one shape [N, S, D], got "
-                f"{list(mean.shape)} and {list(variance.shape)}"
-            )
-        spread = spread + _full(variance).mean(1)
+        spread = spread + full(variance).mean(1)
     return spread.sum(-1)
 
 
@@ -195,22 +246,9 @@ def expected(mean: Tensor, maximize: bool = True, output: int | None = None) -> 
     >>> expected(torch.tensor([[[1.0], [3.0]]])), expected(torch.tensor([[[1.0]]]), maximize=False)
     (tensor([2.]), tensor([-1.]))
     """
-    _check_regression("expected", mean)
-    outputs = mean.shape[-1]
-    if output is None and outputs != 1:
-        raise ValueError(f"expected ranks one output, got D = {outputs}; name it: output=0")
-    if not 0 <= (output or 0) < outputs:
-        raise ValueError(f"expected got output={output}, but D = {outputs}; use 0 to {outputs - 1}")
-    score = _full(mean)[..., output or 0].mean(1)
+    check_regression("expected", mean)
+    score = one_output("expected", full(mean), output).mean(1)
     return score if maximize else -score
-
-
-def _check_regression(name: str, mean: Tensor) -> None:
-    if mean.ndim != 3:
-        raise ValueError(
-            f"{name} needs mean [N, S, D], got {list(mean.shape)}; "
-            "add the sample axis with mean[:, None], the output axis with mean[..., None]"
-        )
 
 
 def over_places(score: Callable[..., Tensor], *values: Tensor) -> Tensor:

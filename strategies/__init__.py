@@ -4,37 +4,98 @@
 """
 
 from . import selection
+from .bait import Bait
 from .base import ScoreStrategy
+from .clustered import KMeans, Representative
 from .combined import EpsilonGreedy, FilterThenChoose, WeightedSum
+from .density import DensityWeighted, density_weighted
+from .diversity import (
+    FacilityLocation,
+    KCenter,
+    KMeansPlusPlus,
+    MaxHerding,
+    ProbCover,
+    RelativeDistance,
+    TypiClust,
+)
+from .epig import EPIG, RegressionEPIG
+from .hybrid import Badge, BatchBald, ClusterMargin
+from .lcmd import Lcmd, MaxDet
+from .posterior_samples import Thompson, thompson, thompson_per_item
 from .registry import STRATEGIES, build, names, resolve
-from .regression import greedy, variance
-from .stochastic import Random, Reselected, power, power_bald, random, softmax, softmax_bald
+from .regression import (
+    AgainstIncumbent,
+    expected_improvement,
+    greedy,
+    probability_of_improvement,
+    regression_bald,
+    ucb,
+    variance,
+)
+from .stochastic import (
+    Random,
+    Reselected,
+    power,
+    power_bald,
+    random,
+    soft_rank,
+    softmax,
+    softmax_bald,
+)
 from .uncertainty import (
     bald,
     entropy,
     least_confidence,
     margin,
+    mean_std,
     posterior_entropy,
     posterior_least_confidence,
     posterior_margin,
     posterior_ratio,
     ratio,
+    variation_ratio,
 )
+from .wrappers import PerClassQuota, Subsample
 
 __all__ = [
+    "EPIG",
     "STRATEGIES",
+    "AgainstIncumbent",
+    "Badge",
+    "Bait",
+    "BatchBald",
+    "ClusterMargin",
+    "DensityWeighted",
     "EpsilonGreedy",
+    "FacilityLocation",
     "FilterThenChoose",
+    "KCenter",
+    "KMeans",
+    "KMeansPlusPlus",
+    "Lcmd",
+    "MaxDet",
+    "MaxHerding",
+    "PerClassQuota",
+    "ProbCover",
     "Random",
+    "RegressionEPIG",
+    "RelativeDistance",
+    "Representative",
     "Reselected",
     "ScoreStrategy",
+    "Subsample",
+    "Thompson",
+    "TypiClust",
     "WeightedSum",
     "bald",
     "build",
+    "density_weighted",
     "entropy",
+    "expected_improvement",
     "greedy",
     "least_confidence",
     "margin",
+    "mean_std",
     "names",
     "posterior_entropy",
     "posterior_least_confidence",
@@ -42,11 +103,18 @@ __all__ = [
     "posterior_ratio",
     "power",
     "power_bald",
+    "probability_of_improvement",
     "random",
     "ratio",
+    "regression_bald",
     "resolve",
     "selection",
+    "soft_rank",
     "softmax",
     "softmax_bald",
+    "thompson",
+    "thompson_per_item",
+    "ucb",
     "variance",
+    "variation_ratio",
 ]

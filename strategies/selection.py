@@ -12,7 +12,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["RESOLUTION", "power", "quantise", "relative_resolution", "softmax", "top_k"]
+__all__ = [
+    "RESOLUTION",
+    "power",
+    "quantise",
+    "relative_resolution",
+    "soft_rank",
+    "softmax",
+    "top_k",
+]
 
 RESOLUTION = 1e-6
 BLOCK = 2**16  # scores looked at together
@@ -104,6 +112,35 @@ def softmax(
         return beta * rounded + _gumbel(rounded, generator)
 
     return _best(scores, k, generator, key)
+
+
+def soft_rank(
+    scores: Tensor,
+    k: int,
+    generator: torch.Generator,
+    *,
+    beta: float = 1.0,
+    resolution: float = RESOLUTION,
+) -> Tensor:
+    """Sampling without replacement with odds rank^-beta: scores [N] -> positions [K].
+
+    Top-k of ``-beta log(rank) + Gumbel noise``, the highest score having rank 1 and equal scores
+    ranks in random order. Looks at the order only, so that units do not matter; sorts all N.
+
+    Source: Kirsch et al., Stochastic Batch Acquisition (2021; TMLR 2023), section 3.
+
+    Raises:
+        ValueError: beta <= 0, or more asked than there are.
+    """
+    check_k(scores, k)
+    _check_beta("soft_rank", beta)
+    order = shuffled(len(scores), generator, scores.device)
+    rounded = _ordered(quantise(scores, resolution))
+    order = order[rounded[order].argsort(descending=True, stable=True)]
+    key = torch.empty_like(rounded)
+    key[order] = torch.arange(1, len(scores) + 1, dtype=key.dtype, device=key.device)
+    key = key.log_().mul_(-beta).masked_fill_(scores.isnan(), torch.nan)
+    return _best(key, k, generator, lambda part: part + _gumbel(part, generator))
 
 
 def check_k(candidates: Tensor, k: int, axes: int = 1) -> None:

@@ -17,7 +17,16 @@ from .base import Described, acquired, select
 from .composition import Composition, ranks, total
 from .registry import STRATEGIES, resolve
 
-__all__ = ["Random", "Reselected", "power", "power_bald", "random", "softmax", "softmax_bald"]
+__all__ = [
+    "Random",
+    "Reselected",
+    "power",
+    "power_bald",
+    "random",
+    "soft_rank",
+    "softmax",
+    "softmax_bald",
+]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -102,6 +111,17 @@ def softmax(score: Any = "bald", beta: float = 1.0) -> Reselected:
         beta: > 0, inverse temperature, in inverse units of the score.
     """
     return Reselected(score, partial(selection.softmax, beta=beta))
+
+
+@STRATEGIES.register("soft-rank")
+def soft_rank(score: Any = "bald", beta: float = 1.0) -> Reselected:
+    """Sample with odds rank^-beta, the best having rank 1 (Kirsch et al. 2021; TMLR 2023).
+
+    Args:
+        score: a strategy that scores, by name or specification; only its order counts.
+        beta: > 0; towards 0 random, towards infinity top-k.
+    """
+    return Reselected(score, partial(selection.soft_rank, beta=beta))
 
 
 @STRATEGIES.register("power-bald")

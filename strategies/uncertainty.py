@@ -18,11 +18,13 @@ __all__ = [
     "entropy",
     "least_confidence",
     "margin",
+    "mean_std",
     "posterior_entropy",
     "posterior_least_confidence",
     "posterior_margin",
     "posterior_ratio",
     "ratio",
+    "variation_ratio",
 ]
 
 
@@ -52,7 +54,10 @@ def entropy() -> ScoreStrategy:
 
 @STRATEGIES.register("posterior-least-confidence")
 def posterior_least_confidence() -> ScoreStrategy:
-    """Least confidence of the mean over posterior members (variation ratio; Gal et al. 2017)."""
+    """Least confidence of the mean over posterior members (Gal, Islam and Ghahramani 2017).
+
+    That paper calls it variation ratio; ``variation-ratio`` counts votes, as Freeman did.
+    """
     return ScoreStrategy(partial(measures.of_mean, measures.least_confidence), members="many")
 
 
@@ -78,3 +83,15 @@ def posterior_entropy() -> ScoreStrategy:
 def bald() -> ScoreStrategy:
     """Highest mutual information of label and model first (Houlsby et al. 2011)."""
     return ScoreStrategy(measures.bald, members="many")
+
+
+@STRATEGIES.register("variation-ratio")
+def variation_ratio() -> ScoreStrategy:
+    """Fewest votes of the members for their favourite class first (Freeman 1965; Gal 2016)."""
+    return ScoreStrategy(measures.variation_ratio, members="many")
+
+
+@STRATEGIES.register("mean-std")
+def mean_std() -> ScoreStrategy:
+    """Largest spread of the members, mean over classes (Kampffmeyer et al. 2016)."""
+    return ScoreStrategy(measures.mean_std, members="many")

@@ -131,7 +131,7 @@ def test_resolve_leaves_the_specification_alone():
 @pytest.mark.parametrize(
     ("spec", "error", "says"),
     [
-        ("no-such", LookupError, "choose one of bald"),
+        ("no-such", LookupError, f"choose one of {NAMES[0]}, "),
         (measures.bald, ValueError, "ScoreStrategy"),
         (WeightedSum, ValueError, "give an instance"),
         (7, ValueError, "a name, a dict"),

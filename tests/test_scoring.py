@@ -109,8 +109,8 @@ def test_the_batch_size_does_not_change_scores(name):
         task = Regression(MLP(F, (16,), 1, dropout=0.3))
     results = []
     for size in (1, 7, 500):
-        targets = torch.randn(N, 1) if regression else torch.arange(N) % C
         torch.manual_seed(0)
+        targets = torch.randn(N, 1) if regression else torch.arange(N) % C
         module = data(TensorItems(torch.randn(N, F), targets), eval_batch_size=size)
         results.append(scorer(task, module, posterior=posterior).pool(strategy))
     for other in results[1:]:

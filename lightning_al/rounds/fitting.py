@@ -180,6 +180,8 @@ def fit_round(
 
     def fit() -> None:
         ours = _on_one_device(recipe, trainer) if alone else trainer
+        if datamodule.val_dataloader() == []:
+            ours.limit_val_batches = 0  # or Lightning would look for a validation set each epoch
         with seeded(seed, round, "fit"), _quietly():
             ours.fit(module, datamodule=datamodule)
         if ours.interrupted:

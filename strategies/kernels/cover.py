@@ -25,8 +25,9 @@ from torch import Tensor
 
 from ..selection import RESOLUTION, check_k, shuffled
 from .distances import MEMORY, check_finite
+from .typiclust import assign, kmeans
 
-__all__ = ["Cover", "facility_location", "max_herding", "prob_cover"]
+__all__ = ["Cover", "facility_location", "max_herding", "prob_cover", "purity_radius"]
 
 SAMPLE = 50_000  # items that stand for a larger pool when coverage is measured
 _WAVE = 16  # items looked at again together
@@ -160,7 +161,7 @@ def prob_cover(
     Raises:
         ValueError: not [N, E] and [L, E], NaN or infinite rows, radius <= 0, or k > N.
 
-    >>> points = torch.tensor([[0.0], [1.0], [2.0], [9.0]])
+    >>> points = torch.tensor([[0.0], [1.0], [2.4], [9.0]])
     >>> prob_cover(points, None, 3, torch.Generator().manual_seed(1), radius=1.5)
     tensor([1, 3, 2])
     """
@@ -170,6 +171,62 @@ def prob_cover(
     limit = radius * radius
     cover.similarity = lambda squared: squared.le_(limit)
     return cover.choose(k)
+
+
+def purity_radius(
+    embedding: Tensor,
+    clusters: int,
+    generator: torch.Generator,
+    *,
+    alpha: float = 0.95,
+    sample: int = 10_000,
+    memory: int = MEMORY,
+) -> float:
+    """The radius for :func:`prob_cover` by the purity rule: embedding [N, E] -> radius.
+
+    The largest radius at which a share ``alpha`` of the balls is pure: holds no item of another
+    k-means cluster than its centre's. An item's ball is pure up to its distance to the nearest
+    item of another cluster, so the radius is a quantile of these distances, without a grid.
+
+    Source: Yehuda, Dekel, Hacohen and Weinshall (2022), section 3.2.
+
+    Args:
+        embedding: the pool.
+        clusters: for k-means, the number of classes.
+        generator: for k-means, and for the sample.
+        alpha: the least share of pure balls.
+        sample: balls that are looked at in a larger pool, drawn from it; each against all items.
+        memory: bytes beside the input and a few numbers an item.
+
+    Raises:
+        ValueError: not [N, E], NaN or infinite rows, alpha not in (0, 1), or one cluster only.
+    """
+    check_k(embedding, 0, axes=2)
+    if not 0 < alpha < 1:
+        raise ValueError(f"purity_radius needs alpha between 0 and 1, got {alpha}; try 0.95")
+    norms = torch.linalg.vector_norm(embedding, dim=1, dtype=torch.float32).square_()
+    check_finite(norms, "the pool's embedding")
+    cluster = assign(embedding, kmeans(embedding, clusters, generator, memory=memory), memory)[0]
+    if not bool((cluster != cluster[0]).any()):
+        raise ValueError(
+            f"purity_radius needs items in at least two clusters, got one of {len(embedding)} "
+            "items; give clusters >= 2 and an embedding whose rows differ, or choose a radius"
+        )
+    points = _Points(embedding, memory // 4)
+    rows = torch.arange(len(points), device=embedding.device)
+    if len(points) > sample:
+        rows = shuffled(len(points), generator, embedding.device)[:sample]
+    wide = max(1, min(_COLUMNS if rows.device.type == "cpu" else _GPU_COLUMNS, memory // 64))
+    nearest = torch.full((len(rows),), torch.inf, device=embedding.device)
+    for near, some in zip(nearest.split(_ROWS), rows.split(_ROWS), strict=True):
+        for start in range(0, len(points), wide):
+            span = slice(start, start + wide)
+            squared = torch.addmm(points.norms[span], points[some], points[span].T, alpha=-2)
+            squared.masked_fill_(cluster[some, None] == cluster[span], torch.inf)
+            torch.minimum(near, squared.amin(1), out=near)
+    nearest.add_(points.norms[rows]).clamp_min_(0)
+    first = math.floor((1 - alpha) * len(rows) + 1e-9)  # as many balls may be impure
+    return float(nearest.sort().values[first].sqrt()) * (1 - RESOLUTION)
 
 
 class Cover:
@@ -213,13 +270,12 @@ class Cover:
             check_finite(norms, name)
         self.device, self.memory, self.computed = embedding.device, memory, 0
         self.priority = shuffled(len(embedding), generator, self.device)
-        origin = None if unit or not len(embedding) else embedding.mean(0, dtype=torch.float32)
-        self.items = _Points(embedding, origin, memory // 4)
-        self.labelled = _Points(labelled.to(self.device), origin, 0)
+        self.items = _Points(embedding, memory // 4, unit)
+        self.labelled = _Points(labelled.to(self.device), 0, unit, self.items.origin)
         self.targets, self.whole = self.items, len(embedding) <= sample
         if not self.whole:
             drawn = shuffled(len(embedding), generator, self.device)[:sample].sort().values
-            self.targets = _Points(embedding[drawn], origin, memory // 4)
+            self.targets = _Points(embedding[drawn], memory // 4, unit, self.items.origin)
 
     def choose(self, k: int) -> Tensor:
         """Positions [K], best first."""
@@ -233,21 +289,25 @@ class Cover:
         def key(gain: Tensor, rows: Tensor | slice) -> Tensor:  # by rounded gain, then at random
             return (gain / unit).round().long() * n + (n - 1 - self.priority[rows])
 
-        keys = key(self._first_gains(), slice(None))
+        keys = key(self._gains(), slice(None))
         self._keep(max(2, min(self.memory // 2 // (4 * len(self.targets)), n, 2**14)))
-        wave = max(1, min(_WAVE, len(self._owner) // 2))
         for step in range(k):
             fresh = torch.zeros(n, dtype=torch.bool, device=device)
-            best = n - 1  # the largest key without any gain
+            best, wave, start = n - 1, _WAVE, self.computed  # n - 1: the largest key without gain
             while True:  # old keys are upper bounds: stop when a fresh one is on top
-                top = keys.topk(min(wave, n))
+                top = keys.topk(max(1, min(wave, n, len(self._owner) // 2)))
                 rows = top.indices[(top.values > best) & ~fresh[top.indices]]
                 if not len(rows):
                     break
+                if self.whole and 8 * (self.computed - start) > n * n:  # all at once is cheaper
+                    keys = torch.minimum(keys, key(self._gains(), slice(None)))
+                    fresh.fill_(True)
+                    continue
                 gain = (self._rows(rows) - self._covered).clamp_min_(0).sum(1)
                 keys[rows] = torch.minimum(keys[rows], key(gain.double(), rows))
                 fresh[rows] = True
                 best = max(best, int(keys[rows].max()))
+                wave = min(2 * wave, 2**8)
             row = top.indices[:1]
             if int(keys[row]) < n:  # nobody gains
                 self._farthest(chosen, step)
@@ -274,8 +334,11 @@ class Cover:
                 self._slot.pop(self._owner[slot], None)
                 self._owner[slot], self._slot[row] = row, slot
             index = torch.tensor(missing, device=self.device)
-            made = self._similar(self.items, index, slice(None))
-            self._kept[torch.tensor(slots, device=self.device)] = made
+            where = torch.tensor(slots, device=self.device)
+            columns = self._steps()[1]
+            for left in range(0, len(self.targets), columns):
+                span = slice(left, left + columns)
+                self._kept[where, span] = self._similar(self.items, index, span)
         return self._kept[torch.tensor([self._slot[row] for row in wanted], device=self.device)]
 
     def _similar(self, points: _Points, rows: Tensor | slice, columns: slice) -> Tensor:
@@ -310,7 +373,7 @@ class Cover:
                 torch.maximum(covered[span], best, out=covered[span])
         return covered
 
-    def _first_gains(self) -> Tensor:
+    def _gains(self) -> Tensor:
         """The gain of every item [N] in float64: one pass over the pairs, half where symmetric."""
         gains = torch.zeros(len(self.items), dtype=torch.float64, device=self.device)
         rows, columns = self._steps()
@@ -336,8 +399,8 @@ class Cover:
             span = slice(left, left + columns)
             for points, which in ((self.labelled, None), (self.items, chosen[:done])):
                 for start in range(0, len(points) if which is None else done, rows):
-                    some = slice(start, start + rows)
-                    some = some if which is None else which[some]
+                    block = slice(start, start + rows)
+                    some = block if which is None else which[block]
                     squared = torch.addmm(norms[span], points[some], self.items[span].T, alpha=-2)
                     squared.add_(points.norms[some, None])
                     torch.minimum(near[span], squared.amin(0), out=near[span])
@@ -356,16 +419,22 @@ class Cover:
 
 
 class _Points:
-    """Rows about an origin, or without one scaled to unit length, in float32; held if they fit."""
+    """Rows about an origin in float32, of unit length first where asked; held if they fit."""
 
-    def __init__(self, points: Tensor, origin: Tensor | None, room: int) -> None:
-        self.points, self.origin, self.held = points, origin, None
+    def __init__(
+        self, points: Tensor, room: int, unit: bool = False, origin: Tensor | None = None
+    ) -> None:
+        self.points, self.unit, self.origin = points, unit, origin
+        self.held: Tensor | None = None
         size = max(1, 2**18 // max(1, points.shape[1]))
         parts = [slice(start, start + size) for start in range(0, len(points), size)]
-        if 4 * points.numel() <= room and parts:
+        if origin is None and parts:
+            sums = torch.stack([self[part].double().sum(0) for part in parts])
+            self.origin = (sums.sum(0) / len(points)).float()
+        if parts and 4 * points.numel() <= room:
             self.held = torch.cat([self[part] for part in parts])
         squares = [self[part].square().sum(1) for part in parts]
-        self.norms = torch.cat(squares) if squares else points.new_zeros(0, dtype=torch.float32)
+        self.norms = torch.cat(squares) if squares else torch.empty(0, device=points.device)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -374,7 +443,7 @@ class _Points:
         if self.held is not None:
             return self.held[rows]
         points = self.points[rows].float()
-        if self.origin is not None:
-            return points - self.origin
-        norms = points.norm(dim=1, keepdim=True)  # zero rows: at right angles to all others
-        return torch.cat([points / norms.clamp_min(1e-30), (norms == 0).float()], 1)
+        if self.unit:
+            norms = points.norm(dim=1, keepdim=True)  # zero rows: at right angles to all others
+            points = torch.cat([points / norms.clamp_min(1e-30), (norms == 0).float()], 1)
+        return points if self.origin is None else points - self.origin

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["MEMORY", "Space", "Taken", "check_finite", "tie_keys"]
+__all__ = ["MEMORY", "Space", "Taken", "check_finite", "middle", "sampled", "tie_keys"]
 
 MEMORY = 256 * 2**20
 """Default budget in bytes for what a kernel holds beside its input and a few numbers an item."""
@@ -23,7 +23,7 @@ MEMORY = 256 * 2**20
 # product and the minimum. A GPU wants few large launches.
 _CPU_BLOCK, _GPU_BLOCK = 2**18, 2**25
 _WIDTH = 512  # centres in one product
-_SAMPLE = 4096  # rows that settle the origin
+_SAMPLE = 256  # rows that settle the origin
 
 
 class Taken:
@@ -104,7 +104,7 @@ class Space:
         factors: tensors [N, E_f] of one N and one device.
         memory: bytes that blocks may take.
         name: who asks and for what, for the error.
-        origin: [E] for one factor; default the mean of a sample of the rows.
+        origin: [E] for one factor; default the median of a sample of the rows.
 
     Raises:
         ValueError: rows that are NaN, infinite, or so large that their squares overflow.
@@ -126,7 +126,8 @@ class Space:
         self._gamma = 1.25 * _unit_error(self.dtype, width)
         self.origin: Tensor | None = None
         if len(self.factors) == 1:
-            origin = middle(self.factors[0]) if origin is None else origin
+            if origin is None:
+                origin = middle(self.factors[0][:: sampled(len(self)).step])
             self.origin = origin.to(self.device, self.dtype)
         self.norms = self._norms(name)
 
@@ -148,12 +149,12 @@ class Space:
         """Upper bounds of the squared distance to the nearest centre: float32 [m] of rows [m]."""
         n = len(self) if rows is None else len(rows)
         best = torch.empty(n, dtype=self.dtype, device=self.device)
-        widths = [
-            centres[start : start + _WIDTH] for start in range(0, len(centres), _WIDTH)
-        ]
+        widths = [centres[start : start + _WIDTH] for start in range(0, len(centres), _WIDTH)]
         ready = [self._ready(part) for part in widths]
         for block, factors, norms in self._blocks(min(_WIDTH, len(centres)), rows):
-            near = functools.reduce(torch.maximum, (_closeness(factors, part).amax(1) for part in ready))
+            near = functools.reduce(
+                torch.maximum, (_closeness(factors, part).amax(1) for part in ready)
+            )
             torch.sub(norms, near, alpha=2, out=best[block])
         norms = self.norms if rows is None else self.norms[rows]
         best.clamp_min_(0)
@@ -224,11 +225,16 @@ def _closeness(factors: tuple[Tensor, ...], ready: tuple[Tensor, ...]) -> Tensor
     return product
 
 
-def middle(points: Tensor) -> Tensor:
-    """A point amid points [N, E]: the mean of a sample's finite rows, float64 [E]."""
-    sample = points[:: max(1, len(points) // _SAMPLE)].double()
-    sample = sample[sample.isfinite().all(1)]
-    return sample.mean(0) if len(sample) else points.new_zeros(points.shape[1]).double()
+def middle(sample: Tensor) -> Tensor:
+    """A point amid a sample [m, E] that odd rows do not move: its median, float64 [E]."""
+    sample = sample.double()
+    sample = sample[sample.square().sum(1) < torch.finfo(torch.float32).max]  # not NaN
+    return sample.T.median(1).values if len(sample) else sample.new_zeros(sample.shape[1])
+
+
+def sampled(total: int) -> range:
+    """Positions in a pool of ``total`` rows whose middle is taken."""
+    return range(0, total, max(1, total // _SAMPLE))
 
 
 def _unit_error(dtype: torch.dtype, width: int) -> float:

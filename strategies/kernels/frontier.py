@@ -70,10 +70,6 @@ class Frontier:
         self._near[self._at] = -torch.inf
         self._cover(self._block[self._at])
 
-    def point(self) -> Tensor:
-        """The point [E] of the row that :meth:`best` named, float64, relative to the origin."""
-        return self._block[self._at, :-2]
-
     def add(self, point: Tensor) -> None:
         """Count a point [E] from elsewhere (float64, relative to the origin) as a centre."""
         self._cover(torch.cat([point, point.square().sum()[None], point.new_ones(1)]))
@@ -102,16 +98,14 @@ class Frontier:
             return self._rest == -math.inf
         best, at = torch.max(self._near, 0)  # the first among equals has the best key
         value = float(best)
-        if value < self._tiniest and value != 0 and value > -math.inf:
-            lost = (self._near < self._tiny) & (self._near > -torch.inf)
-            if bool(lost[at]):
+        if -math.inf < value < self._tiniest:  # rounding error, of either sign, is no distance
+            lost = (self._near < self._tiny) & (self._near > -torch.inf) & (self._near != 0)
+            if bool(lost.any()):
                 self._near.masked_fill_(lost, 0.0)
                 return self._proven()
         if value == -math.inf:
             return self._rest == -math.inf
-        if value > self._rest:
-            self._at = int(at)
-        elif value == self._rest and int(self._keys[at]) < self._rest_key:
+        if (value, -int(self._keys[at])) > (self._rest, -self._rest_key):
             self._at = int(at)
         return self._at >= 0
 
@@ -122,8 +116,8 @@ class Frontier:
         wide, tried = 4 * self._size, False
         while True:
             rows, self._rest, self._rest_key = self._top(self._size)
-            stale = self._stale(rows)
-            if tried and 2 * len(stale) > len(rows):  # many stand before: cheap bounds, widely
+            stale = int(self._stale(rows).sum())
+            if tried and 2 * stale > len(rows):  # many stand before: cheap bounds, widely
                 front, _, _ = self._top(min(wide, len(self.space)))
                 self._relax(front[self._stale(front)])
                 wide *= 4
@@ -244,7 +238,7 @@ class _Groups:
         heads = torch.arange(0, count, max(1, math.isqrt(count)), device=centres.norms.device)
         self.heads = centres[heads]
         owner = centres.distances(self.heads).argmin(1)
-        self.members = [centres[(owner == g).nonzero().squeeze(1)] for g in range(len(heads))]
+        self.members = [(owner == g).nonzero().squeeze(1) for g in range(len(heads))]
         self.centres = centres
 
     def pays(self, space: Space, k: int) -> bool:
@@ -265,4 +259,5 @@ class _Groups:
         counts = owner.bincount(minlength=len(self.members)).tolist()
         for which, members in zip(order.split(counts), self.members, strict=True):
             if len(which):
-                best[which] = space.upper(members, which if rows is None else rows[which])
+                some = which if rows is None else rows[which]
+                best[which] = space.upper(self.centres[members], some)

@@ -30,14 +30,15 @@ def k_center_greedy(
     the covering radius is then at most twice the best one.
 
     The picks are those of brute force in float64 whose squared distances are rounded to float32;
-    what is equal then is a tie, drawn by the generator (a fixed one if None). A row is chosen
-    once; duplicates of what is covered have distance 0 and come last, in random order.
+    what is equal then is a tie, settled by a random order of the items that the generator gives
+    (a fixed one if None). A row is chosen once; duplicates of what is covered have distance 0 and
+    come last, in that random order.
 
     Exact, yet without a pass over the pool for each pick: a distance from the past is an upper
     bound, so only rows whose bound exceeds the best exact distance are looked at again.
 
     Args:
-        pool: the candidates; any float type and device.
+        pool: the candidates; any float type, any device that knows float64.
         labelled: what is covered already; None or [0, E] for a cold start.
         k: how many, 0 to N.
         generator: for ties and a cold start.
@@ -99,12 +100,11 @@ def _draw(high: int, generator: torch.Generator) -> int:
 
 def _begin(frontier: Frontier, shards: Shards, position: int) -> None:
     """Count the row at a position of the whole pool as the first centre, on every rank."""
-    space, row = frontier.space, position - shards.start
-    point = space.factors[0].new_zeros(space.factors[0].shape[1], dtype=torch.float64)
-    if shards.holds(position, len(space)):
-        point += space.factors[0][row].double()
-        frontier.remove(row)
-    frontier.add(_relative(space, shards.sum(point)))
+    space = frontier.space
+    point = shards.rows(space.factors[0], [position])[0]
+    if 0 <= position - shards.start < len(space):
+        frontier.remove(position - shards.start)
+    frontier.add(_relative(space, point))
 
 
 def _step(frontier: Frontier, shards: Shards) -> int:
@@ -116,8 +116,10 @@ def _step(frontier: Frontier, shards: Shards) -> int:
     space = frontier.space
     # float64 has 53 bits: the 64-bit key travels in two halves, in its order
     head = [value, float(key >> 32), float(key & 0xFFFFFFFF), float(shards.start + row)]
-    point = space.factors[0][row].double() if row >= 0 else space.factors[0].new_zeros(
-        space.factors[0].shape[1], dtype=torch.float64
+    point = (
+        space.factors[0][row].double()
+        if row >= 0
+        else space.factors[0].new_zeros(space.factors[0].shape[1], dtype=torch.float64)
     )
     offers = shards.gather(torch.cat([point.new_tensor(head), point]))
     table = offers[:, :4].tolist()

@@ -11,13 +11,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..selection import check_k
-from .distances import MEMORY, Space, Taken, check_finite, middle, tie_keys
+from .distances import MEMORY, Space, Taken, check_finite, middle, sampled, tie_keys
 from .shards import Shards
 
 __all__ = ["badge", "kmeans_plus_plus"]
 
 _PROPOSALS = (8, 128)  # fewest and most proposals looked at together
-_PROPOSAL_COST = 400.0  # of one wasted proposal, in units of one item's share of a pass
 
 
 def kmeans_plus_plus(
@@ -40,7 +39,7 @@ def kmeans_plus_plus(
     with probability D^2 / bound has the right odds.
 
     Args:
-        points: the candidates; any float type and device.
+        points: the candidates; any float type, any device that knows float64.
         k: how many, 0 to N.
         generator: of all draws.
         start: points [L, E] chosen before (labelled items); the first pick is then drawn by D^2.
@@ -66,9 +65,9 @@ def kmeans_plus_plus(
     except ValueError as error:
         problem = error
     shards.agree(problem)
-    origin = shards.sum(middle(points)) / shards.world if k else None
     try:
         if k:
+            origin = middle(shards.rows(points, sampled(shards.total)))  # the same on all ranks
             space = Space([points], memory, "points [N, E]", origin)
             before = space.outside([points[:0] if start is None else start])
             sampler = _Sampler(space, before, generator, shards)
@@ -95,7 +94,7 @@ def badge(
     The vectors [N, C E] are never built: ``<g, g'> = <a, a'> <h, h'>``.
 
     Args:
-        embedding: the last layer's inputs ``h``; any float type and device.
+        embedding: the last layer's inputs ``h``; any float type, any device that knows float64.
         probs: class probabilities of the same items.
         k: how many, 0 to N.
         generator: of all draws.
@@ -187,11 +186,21 @@ class _Sampler:
             if accepted == 0 and pending == 0 and not exact:
                 self._refresh(exact=True)
                 exact = True
-            elif pending and (accepted == 0 or wasted * _PROPOSAL_COST > self.shards.total):
+            elif pending and self._due(wasted, pending):
                 self._refresh()
                 wasted, exact, odds = 0, False, 1.0
         self._fill(k)
         return self._chosen
+
+    def _due(self, wasted: int, pending: int) -> bool:
+        """Whether the wasted proposals have cost about as much as new bounds would.
+
+        By the counts alone (microseconds of a core that does 80 products a nanosecond), so that
+        the draws depend on no clock and on no rank.
+        """
+        width = sum(f.shape[1] for f in self.space.factors)
+        proposal = 10 + 4e-5 * width * len(self._centres)
+        return wasted * proposal > self.shards.total * (0.02 + pending * (0.001 + 2.5e-5 * width))
 
     def _propose(self, count: int, room: int) -> int:
         """Draw rows by their bounds and take in what is accepted; how many were."""
@@ -238,16 +247,8 @@ class _Sampler:
 
     def _take_in(self, positions: Sequence[int]) -> None:
         """Choose rows by their position in the whole pool."""
-        at = torch.tensor(positions, device=self.space.device)
-        held = (at >= self.shards.start) & (at < self.shards.start + len(self.space))
-        rows = at[held] - self.shards.start
-        if self.shards.group is None:
-            taken = self.space.take(rows)
-        else:
-            factor = self.space.factors[0]
-            sent = torch.zeros(len(at), factor.shape[1], dtype=torch.float64, device=at.device)
-            sent[held] = factor[rows].double()
-            taken = self.space.outside([self.shards.sum(sent)])
+        points = [self.shards.rows(f, positions) for f in self.space.factors]
+        taken = self.space.outside(points)
         self._centres = Taken.cat([self._centres, taken])
         self._chosen += list(positions)
 
@@ -270,7 +271,8 @@ class _Sampler:
         """Bounds over all centres (exact distances if asked), and their running sum."""
         if exact:
             everything = torch.arange(len(self.space), device=self.space.device)
-            for rows in everything.split(2**14):
+            width = sum(f.shape[1] for f in self.space.factors)
+            for rows in everything.split(max(1, min(2**14, self.space.memory // (32 * width + 1)))):
                 near = self.space.take(rows).nearest(self._centres, self.space.memory)
                 self._bound[rows] = near.float().mul_(1 + 2.0**-22)
         elif self._applied < len(self._centres):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,9 +37,15 @@ class Shards:
         rank = dist.get_rank(group)
         return Shards(sum(counts[:rank]), sum(counts), group, world, rank)
 
-    def holds(self, position: int, rows: int) -> bool:
-        """Whether a position of the whole pool is one of this rank's ``rows``."""
-        return self.start <= position < self.start + rows
+    def rows(self, mine: Tensor, positions: Sequence[int]) -> Tensor:
+        """Rows of the whole pool, of which this rank has ``mine`` [n, E]: float64 [m, E]."""
+        at = torch.as_tensor(positions, dtype=torch.int64, device=mine.device) - self.start
+        if self.group is None:
+            return mine[at].double()
+        found = mine.new_zeros((len(at), mine.shape[1]), dtype=torch.float64)
+        held = (at >= 0) & (at < len(mine))
+        found[held] = mine[at[held]].double()
+        return self.sum(found)
 
     def gather(self, values: Tensor) -> Tensor:
         """Every rank's float64 values [m], in rank order: [world, m]."""

@@ -210,7 +210,7 @@ def _quota(
         if size
     ]
     heapq.heapify(queue)
-    picks = []
+    picks: list[int] = []
     while len(picks) < k:
         small, has, minus, tie, one, left = heapq.heappop(queue)
         picks.append(one)
