@@ -187,7 +187,7 @@ def bench_cover(repeat: int) -> None:
     Cover.choose = counted  # type: ignore[method-assign]
     radii = {clumped: 10.0, tight: 0.6, gaussian: 14.0}
     print("\nCover kernels, 20k x 128, b 200; ask <= 3 passes")
-    print(f"{'':44}{'CPU s':>8}{'passes':>8}{'GFLOP':>8}")
+    print(f"{'':52}{'CPU s':>8}{'passes':>8}{'GFLOP':>8}")
     for make in (clumped, tight, gaussian):
         points = make(21_000, 128)
         pool = points[:20_000]
@@ -203,7 +203,7 @@ def bench_cover(repeat: int) -> None:
                 spent = seconds(partial(kernel, pool, labelled, 200, seeded()))
                 flop = passes[-1] * 2 * 128 * len(pool) ** 2 / 1e9
                 title = f"{name}, {make.__name__}, {labels} labelled"
-                print(f"{title:44}{spent:8.2f}{passes[-1]:8.2f}{flop:8.0f}", flush=True)
+                print(f"{title:52}{spent:8.2f}{passes[-1]:8.2f}{flop:8.0f}", flush=True)
     pool = clumped(5000, 128)
     width = float((pool - pool.mean(0)).square().sum(1).mean().sqrt())
 

@@ -8,6 +8,8 @@ float, which depend on batch size and hardware, decide nothing. NaN comes last.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -213,3 +215,11 @@ def _gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
 def _check_beta(name: str, beta: float) -> None:
     if not beta > 0:
         raise ValueError(f"{name} needs beta > 0, got {beta}; large beta means top-k, small random")
+
+
+def __getattr__(name: str) -> Any:
+    """The kernels of :mod:`.kernels` under this name too (they build on this module)."""
+    kernels = import_module("lightning_al.strategies.kernels")
+    if name in kernels.__all__:
+        return getattr(kernels, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

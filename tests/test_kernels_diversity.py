@@ -219,9 +219,9 @@ def test_k_center_all_identical_is_uniform():
 
 def test_k_center_duplicates_of_picks_and_of_labelled_are_alike():
     """Rounding leaves no trace: both have distance 0, whichever product they come from."""
-    pair = clumped(2, 37) + 3
-    pool = pair[[0, 1, 1]]
-    lasts = [int(k_center_greedy(pool, pair[:1], 3, seeded(s))[2]) for s in range(400)]
+    points = clumped(9, 301) + 3
+    pool = points[[0, 1, 1, 2, 3, 4, 5, 6, 7, 8]]
+    lasts = [int(k_center_greedy(pool, points[:1], 10, seeded(s))[9]) for s in range(400)]
     # the last row is the last of all three in the random order
     seen = [lasts.count(row) for row in range(3)]
     assert chi_square(seen, [400 / 3] * 3) < 13.8  # 2 degrees, p = 0.001
