@@ -4,12 +4,13 @@ import doctest
 import itertools
 import math
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 
-from lightning_al.strategies.kernels import cover, typiclust
+from lightning_al.strategies.kernels import cover
 from lightning_al.strategies.kernels.cover import (
     facility_location,
     max_herding,
@@ -105,7 +106,9 @@ def assert_greedy(name, pool, labelled, rows):
             assert near[row] >= near.max() - 1e-3 * near.max() - 1e-6, (step, row)
 
 
-@pytest.mark.parametrize("module", [cover, typiclust], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [cover, import_module(typical.__module__)], ids=lambda module: module.__name__
+)
 def test_doctests(module):
     assert doctest.testmod(module).failed == 0
 

@@ -57,7 +57,8 @@ def build_loggers(
 def close_loggers(loggers: Iterable[Logger], *, failed: bool = False) -> None:
     """End what the loggers hold open: W&B's run (else the next run would log into it), files."""
     for logger in loggers:
-        logger.finalize("failed" if failed else "success")
+        status = "failed" if failed else "success"
+        logger.close(status) if isinstance(logger, _OneFile) else logger.finalize(status)
         if isinstance(logger, WandbLogger):
             run = logger._experiment
             # a run that was open before, as in a sweep, belongs to the one who opened it
@@ -82,7 +83,24 @@ def _tensorboard(run_dir: Path, **_: Any) -> Logger:
             "pip install 'lightning-al[tensorboard]', or leave that logger out"
         )
     folder = run_dir / "logs" / "tensorboard"
-    return TensorBoardLogger(folder, name="", version="", default_hp_metric=False)
+    return _OneFile(folder, name="", version="", default_hp_metric=False)
+
+
+class _OneFile(TensorBoardLogger):
+    """One event file a process: Lightning closes it after each fit and test.
+
+    TensorBoard reads files in the order of their names, which end in a bare counter: the tenth
+    of a second would come before the ninth, and what looks older is thrown away.
+    """
+
+    def finalize(self, status: str) -> None:
+        """Write out what is logged; :func:`close_loggers` closes."""
+        if self._experiment is not None:
+            self._experiment.flush()
+
+    def close(self, status: str) -> None:
+        """The end of the run."""
+        super().finalize(status)
 
 
 @LOGGERS.register("wandb")
