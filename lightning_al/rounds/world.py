@@ -7,6 +7,7 @@ connections, which ends the wait of the others at once.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import pickle
 from collections.abc import Callable, Iterator
@@ -234,6 +235,13 @@ def _nothing() -> None:
     """What the launcher has to call once the processes are there."""
 
 
+def _leave() -> None:
+    """Close the groups while Python still runs: gloo's threads may abort a process that ends."""
+    _control.clear()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def join(trainer: Trainer) -> World:
     """Start the other ranks if need be, join the process group, and return this rank's place.
 
@@ -252,6 +260,7 @@ def join(trainer: Trainer) -> World:
             with children_watch_this_process():
                 launcher.launch(_nothing, trainer=trainer)
         trainer.strategy.setup_environment()
+        atexit.register(_leave)
     if not _control or _control[0] is not dist.group.WORLD:
         _control[:] = dist.group.WORLD, dist.new_group(backend="gloo", timeout=PATIENCE)
     return World(rank=dist.get_rank(), size=dist.get_world_size(), group=_control[1])
