@@ -181,7 +181,7 @@ class MNISTDataModule(ActiveDataModule):
         )
 
 
-class FashionMNISTDataModule(ActiveDataModule):
+class FashionMNISTDataModule(MNISTDataModule):
     """Fashion-MNIST: 60,000 + 10,000 grey images of clothing (Xiao, Rasul & Vollgraf, 2017).
 
     Items are float32 [1, 28, 28], normalised by the pixel mean 0.2860 and deviation 0.3530; labels
@@ -196,7 +196,6 @@ class FashionMNISTDataModule(ActiveDataModule):
 
     resources: ClassVar[Mapping[str, Resource[Any]]] = FASHION_MNIST
     normalise: ClassVar[Normalise] = Normalise((0.2860,), (0.3530,))
-    classes: int | None = 10
     class_names: Sequence[str] | None = (
         "T-shirt/top",
         "trouser",
@@ -209,34 +208,6 @@ class FashionMNISTDataModule(ActiveDataModule):
         "bag",
         "ankle boot",
     )
-    in_channels: int | None = 1
-    image_size: int | None = 28
-
-    def __init__(
-        self, *, val: float | None = None, data_dir: str | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(
-            train=None, test=None, pool=None, val=None, groups=None, collate=None, **kwargs
-        )
-        self.val_size, self.data_dir = val, data_dir
-
-    def prepare_data(self) -> None:
-        """Download what is missing.
-
-        Raises:
-            FileNotFoundError: a file could not be had; the message says where to put it.
-        """
-        for resource in self.resources.values():
-            resource.fetch(data_root(self.data_dir))
-
-    def load(self) -> Splits:
-        """Read the four files."""
-        arrays = _read_parts(self.resources, data_root(self.data_dir))
-        return Splits(
-            train=_items(arrays.train_images, arrays.train_labels, self.normalise),
-            test=_items(arrays.test_images, arrays.test_labels, self.normalise),
-            val=self.val_size,
-        )
 
 
 class CIFAR10DataModule(ActiveDataModule):
