@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from lightning_al.rounds.records import Round
-from lightning_al.rounds.tables import AcquiredItem
+from lightning_al.rounds.tables import AcquiredItem, columns_of
 
 from .thumbnails import as_grid, contained
 
@@ -142,10 +142,11 @@ def _wandb_table(items: Sequence[AcquiredItem], images: Mapping[int, Image]) -> 
         i: wandb.Image(contained(image, THUMBNAIL_SIDE), file_type="png")
         for i, image in images.items()
     }
-    columns: list[str | int] = [*AcquiredItem.columns(), *(["image"] if pictures else [])]
+    names = columns_of(items)
+    columns: list[str | int] = [*names, *(["image"] if pictures else [])]
     table = wandb.Table(columns=columns, allow_mixed_types=True)
     for item in items:
-        row = [_plain(getattr(item, name)) for name in AcquiredItem.columns()]
+        row = [_plain(getattr(item, name)) for name in names]
         table.add_data(*row, *([pictures.get(item.index)] if pictures else []))
     return table
 
@@ -160,7 +161,7 @@ def _markdown(items: Sequence[AcquiredItem]) -> str:
             return ""
         return f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
-    columns = AcquiredItem.columns()
+    columns = columns_of(items)
     rows = [columns, ["---"] * len(columns)]
     rows += [[cell(getattr(item, c)) for c in columns] for item in items]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

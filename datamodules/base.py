@@ -69,6 +69,7 @@ class ActiveDataModule(LightningDataModule):
     in_channels: int | None = None
     image_size: int | None = None
     outputs: int | None = None
+    measures: Sequence[str] = ("y",)  # names of the answers; of several, targets are [N, m]
     given: Tensor | None = None  # positions of items that carry a label; None: all, or none
 
     def __init__(
@@ -294,7 +295,10 @@ class ActiveDataModule(LightningDataModule):
                 )
         values = {n: v[given] for n, v in answers.values.items()}
         self.overlay.check(index[given], values)
-        checks.answers(index[given], values, self.classes, self._example_label())
+        if len(self.measures) > 1:
+            checks.measured(index[given], values, self.measures)
+        own = self._example_label() if len(self.measures) == 1 else None
+        checks.answers(index[given], values, self.classes, own)
         return given, values
 
     def _example_label(self) -> Tensor | None:
@@ -309,7 +313,7 @@ class ActiveDataModule(LightningDataModule):
 
         This is what oracles and metrics read; strategies never see the datamodule.
         """
-        laid = self.overlay.get(index)
+        laid = self._answered(index)
         if laid is None:
             return self.items.labels(index)
         answers, answered = laid
@@ -319,6 +323,19 @@ class ActiveDataModule(LightningDataModule):
         labels = torch.empty((len(index), *own.shape[1:]), dtype=own.dtype)
         labels[~answered], labels[answered] = own, answers[answered].to(own.dtype)
         return labels
+
+    def _answered(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(answers [K, ...], answered [K] bool) of some items; several measures side by side."""
+        parts = [self.overlay.get(index, name) for name in self.measures]
+        if len(parts) == 1 or parts[0] is None:
+            return parts[0]
+        return torch.stack([part[0] for part in parts if part is not None], 1), parts[0][1]
+
+    def named(self, labels: Tensor) -> dict[str, Tensor]:
+        """Labels [K, ...] as an oracle gives them: one tensor for each of ``measures``."""
+        if len(self.measures) == 1:
+            return {self.measures[0]: labels}
+        return dict(zip(self.measures, labels.unbind(1), strict=True))
 
     def labelled_targets(self) -> Tensor:
         """Labels of the labelled set [L, ...], in the order of :attr:`labelled`."""
@@ -334,7 +351,7 @@ class ActiveDataModule(LightningDataModule):
         """The labelled set, shuffled; with the pool beside it for tasks that use it."""
         rank, world = self._place()
         task = None if self.trainer is None else self.trainer.lightning_module
-        view = Labelled(self.items, self.labelled, self.overlay.get(self.labelled))
+        view = Labelled(self.items, self.labelled, self._answered(self.labelled))
         if getattr(task, "full_batch", False):
             return batches(view, Batches(len(view), max(len(view), 1)), 0)
         key = (self.seed, self.round)
@@ -381,7 +398,7 @@ class ActiveDataModule(LightningDataModule):
 
     def labelled_loader(self) -> DataLoader | InProcess:
         """The labelled set, shuffled, for strategies that train something of their own."""
-        view = Labelled(self.items, self.labelled, self.overlay.get(self.labelled))
+        view = Labelled(self.items, self.labelled, self._answered(self.labelled))
         key = (self.seed, self.round)
         return self._loader(view, Batches(len(view), self.batch_size, shuffle=key, pad=True))
 

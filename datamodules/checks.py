@@ -196,6 +196,22 @@ def answers(
         _known_classes(index, y, classes)
 
 
+def measured(index: Tensor, values: Mapping[str, Tensor], measures: Sequence[str]) -> None:
+    """Refuse answers that lack one of several measures, or hold more than a number of each."""
+    if not len(index):
+        return
+    if set(values) != set(measures):
+        raise ValueError(
+            f"each answer has the measures {', '.join(measures)} here, got "
+            f"{', '.join(sorted(values)) or 'none'}; give Answers(values={{name: [K]}})"
+        )
+    for name, value in values.items():
+        if value.shape != index.shape:
+            raise ValueError(
+                f"{name!r} has a number an item, [{len(index)}], got {list(value.shape)}"
+            )
+
+
 def _known_classes(index: Tensor, y: Tensor, classes: int) -> None:
     wrong = (y < 0) | (y >= classes)
     if y.ndim > 1:

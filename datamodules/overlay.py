@@ -27,6 +27,13 @@ class Overlay:
     def __len__(self) -> int:
         return self._count
 
+    def resize(self, n: int) -> None:
+        """Make it one of n items; what lies beyond has no answers, so none of these may be."""
+        row = torch.full((n,), -1, dtype=torch.int32)
+        kept = min(n, len(self._row))
+        row[:kept] = self._row[:kept]
+        self._row = row
+
     def check(self, index: Tensor, values: Mapping[str, Tensor]) -> None:
         """Refuse answers ``name -> [K, ...]`` that cannot lie beside the earlier ones.
 

@@ -130,6 +130,7 @@ class Context:
     n_pool: int = 0
     classes: int | None = None  # C, where the task has classes
     targets: Tensor | None = None  # [L, ...] the answers bought so far
+    remaining: int | None = None  # queries that the budget leaves, those of this round included
 
 
 def _absent(what: str) -> Callable[..., Any]:
@@ -191,17 +192,50 @@ class Learner:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A continuous domain: the box ``low <= x <= high``."""
+
+    low: Tensor  # [D]
+    high: Tensor  # [D]
+
+    def __post_init__(self) -> None:
+        if self.low.shape != self.high.shape or self.low.ndim != 1:
+            raise ValueError(
+                f"a Box needs low and high of one shape [D], got {list(self.low.shape)} "
+                f"and {list(self.high.shape)}"
+            )
+        if not bool((self.low < self.high).all()):
+            raise ValueError(
+                f"a Box needs low < high, got {self.low.tolist()} and {self.high.tolist()}"
+            )
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Uniform places [n, D], float64."""
+        unit = torch.rand(n, len(self.low), generator=generator, dtype=torch.float64)
+        return self.low.double() + unit * (self.high - self.low).double()
+
+    def holds(self, x: Tensor) -> bool:
+        """Whether all places [K, D] lie in the box, up to the rounding of single precision."""
+        slack = 1e-6 * (self.high - self.low).double()
+        inside = (x >= self.low.double() - slack) & (x <= self.high.double() + slack)
+        return bool(inside.all())
+
+
+@dataclass(frozen=True)
 class Pool:
     """A finite set of candidates, as a strategy's ``choose`` sees it: no labels anywhere.
 
     ``scores`` is what the strategy's ``score`` returned ([N], or [N, m] for compositions);
-    ``kept`` holds the fields named in its ``keeps``.
+    ``kept`` holds the fields named in its ``keeps``. Where the domain is continuous, the candidates
+    are a draw from ``box``, made anew each round; a strategy may choose among them, or name any
+    places of the box instead (``Acquisition(x=...)``).
     """
 
     index: Tensor  # [N] int64, positions in the data set
     scores: Tensor | None = None  # [N] or [N, m]
     kept: Predictions | None = None
     context: Context = field(default_factory=Context)
+    box: Box | None = None
     predict_rows: Callable[[Tensor, Collection[str]], Predictions] = field(
         default=_absent("predictions")
     )
@@ -280,27 +314,12 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Box:
-    """A continuous domain: the box ``low <= x <= high``."""
-
-    low: Tensor  # [D]
-    high: Tensor  # [D]
-
-    def __post_init__(self) -> None:
-        if self.low.shape != self.high.shape or self.low.ndim != 1:
-            raise ValueError(
-                f"a Box needs low and high of one shape [D], got {list(self.low.shape)} "
-                f"and {list(self.high.shape)}"
-            )
-        if not bool((self.low < self.high).all()):
-            raise ValueError(
-                f"a Box needs low < high, got {self.low.tolist()} and {self.high.tolist()}"
-            )
-
-
-@dataclass(frozen=True)
 class Acquisition:
-    """What a strategy chose: ``index`` in a data set, or places ``x`` in a Box."""
+    """What a strategy chose: ``index`` in a data set, or places ``x`` in a Box.
+
+    In the journal of a continuous domain it is both: the places, and the positions that their
+    measurements take in the data set.
+    """
 
     index: Tensor | None = None  # [K] int64, first choice first
     x: Tensor | None = None  # [K, D]

@@ -250,6 +250,16 @@ def check_full_batch(world):
     return [[sorted(r.acquired), r.metrics["test/accuracy"]] for r in history.rounds]
 
 
+def check_box(world):
+    history = parts.box_run(2, folder / "box").run()
+    return [[r["x"] for r in _chosen(history)], history.rounds[-1].metrics["test/rmse"]]
+
+
+def _chosen(history):
+    records, _ = read_journal(Path(history.run_dir) / "journal.jsonl")
+    return [r for r in records if r["event"] == "chosen"]
+
+
 class Steps(pl.LightningModule):
     """Talks to the other ranks in each test step, as with dist_sync_on_step."""
 

@@ -4,18 +4,19 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from lightning_al import ActiveLearner
-from lightning_al.datamodules import ActiveDataModule
+from lightning_al.datamodules import ActiveDataModule, ContinuousDataModule
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.networks import MLP
 from lightning_al.posteriors import MCDropout
 from lightning_al.records import Acquisition
-from lightning_al.tasks import Classification, Regression
+from lightning_al.tasks import Classification, GPRegression, Regression
 
 RANK = int(os.environ.get("LOCAL_RANK", 0))
 F, C = 6, 3
@@ -205,6 +206,25 @@ def neighbour_run(devices, run_dir):
         strategy="margin",
         query_size=4,
         budget=8,
+        trainer=arguments(devices, max_epochs=1),
+        run_dir=run_dir,
+    )
+
+
+def hills(x):
+    return torch.sin(5 * x[:, 0]) * x[:, 1]
+
+
+def box_run(devices, run_dir):
+    """Places of a box, chosen among the candidates of each round."""
+    return ActiveLearner(
+        task=partial(GPRegression, outputs=1),
+        datamodule=ContinuousDataModule(
+            [0.0, 0.0], [1.0, 2.0], hills, noise=0.1, initial=4, test=11, candidates=37
+        ),
+        strategy="variance",
+        query_size=2,
+        budget=6,
         trainer=arguments(devices, max_epochs=1),
         run_dir=run_dir,
     )

@@ -172,6 +172,13 @@ def test_a_full_batch_task_is_fitted_on_rank_zero_and_known_to_all(found, folder
     ]
 
 
+def test_places_of_a_box_are_those_that_one_process_chooses(found, folder):
+    one = parts.box_run(1, folder / "box-alone").run()
+    records, _ = read_journal(one.run_dir / "journal.jsonl")
+    places = [r["x"] for r in records if r["event"] == "chosen"]
+    assert found["box"] == [places, pytest.approx(one.rounds[-1].metrics["test/rmse"])]
+
+
 # --- errors ------------------------------------------------------------------------------------
 
 

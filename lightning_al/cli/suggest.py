@@ -50,6 +50,7 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
     words = [word for name in configs for word in ("--config", name)]
     parts = Parts(parse(["run", *words, *more]))
     learner, datamodule = parts.learner(), parts.datamodule
+    had = len(datamodule.labelled)  # type: ignore[attr-defined]
     task = _trained(known.ckpt, parts).to(learner.recipe().build_trainer().strategy.root_device)
     found = suggest(
         task,
@@ -60,6 +61,7 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
         adapter=learner.adapter,
         features=learner.features,
         seed=known.seed,
+        remaining=learner.budget - (len(datamodule.labelled) - had),  # type: ignore[attr-defined]
     )
     write_suggestions(found, datamodule, known.out)
     n = len(datamodule.pool)  # type: ignore[attr-defined]

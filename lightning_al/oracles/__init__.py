@@ -3,6 +3,7 @@
 from .annotators import CommitteeOracle
 from .base import Awaited, Wrapper, placed, price
 from .file import FileOracle
+from .function import FunctionOracle
 from .noisy import NoisyOracle
 from .simulated import SimulatedOracle
 from .wrappers import AbstainingOracle, CostlyOracle, DelayedOracle
@@ -14,6 +15,7 @@ __all__ = [
     "CostlyOracle",
     "DelayedOracle",
     "FileOracle",
+    "FunctionOracle",
     "NoisyOracle",
     "SimulatedOracle",
     "Wrapper",

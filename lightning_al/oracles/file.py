@@ -112,7 +112,7 @@ class FileOracle:
         refused = torch.tensor([value is None for value in values])
         by = [rows[i][0].annotator for i in items]
         return Answers(
-            values={"y": form.tensor(values)},
+            values=form.answers(values),
             cost=torch.full((len(items),), float(self.cost), dtype=torch.float64),
             refused=refused,
             by=by if any(by) else None,

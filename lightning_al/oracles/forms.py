@@ -26,16 +26,20 @@ class Form:
         shape: of one answer: () or [D].
         classes: how many; None where unknown, or where answers are numbers.
         names: of the classes.
+        measures: names of the answers, where there are several.
     """
 
     dtype: torch.dtype
     shape: tuple[int, ...] = ()
     classes: int | None = None
     names: Sequence[str] = ()
+    measures: Sequence[str] = ("y",)
 
     @property
     def columns(self) -> list[str]:
-        """Of a table: ``answer``, or ``answer_1``, ``answer_2``, …."""
+        """Of a table: ``answer``, or ``answer_1``, ``answer_2``, …, or the names of measures."""
+        if len(self.measures) > 1:
+            return list(self.measures)
         n = math.prod(self.shape)
         return ["answer"] if n == 1 else [f"answer_{d + 1}" for d in range(n)]
 
@@ -80,6 +84,15 @@ class Form:
         fits = value.is_integer() and 0 <= value < (self.classes or math.inf)
         return int(value) if fits else None
 
+    def answers(
+        self, values: Sequence[Sequence[float] | Sequence[int] | None]
+    ) -> dict[str, Tensor]:
+        """Read values by the name of the measure."""
+        rows = self.tensor(values)
+        if len(self.measures) == 1:
+            return {self.measures[0]: rows}
+        return dict(zip(self.measures, rows.unbind(1), strict=True))
+
     def tensor(self, values: Sequence[Sequence[float] | Sequence[int] | None]) -> Tensor:
         """Read values as one tensor [K, *shape]; zeros where an item was skipped."""
         n = math.prod(self.shape)
@@ -93,6 +106,9 @@ def form_of(datamodule: Any) -> Form:
     Raises:
         ValueError: labels that do not fit into a few columns of a table.
     """
+    measures = tuple(getattr(datamodule, "measures", ("y",)))
+    if len(measures) > 1:
+        return Form(torch.float32, (len(measures),), measures=measures)
     example = _example(datamodule)
     classes = getattr(datamodule, "classes", None)
     names = tuple(map(str, getattr(datamodule, "class_names", None) or ()))

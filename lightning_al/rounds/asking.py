@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_al.oracles import price
 from lightning_al.records import Acquisition, Answers, Status
 
-__all__ = ["Desk", "settle"]
+__all__ = ["Desk", "located", "place", "settle"]
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,37 @@ class Desk:
             return chosen
         rows = torch.tensor(kept, dtype=torch.int64)
         scores = None if chosen.scores is None else chosen.scores[rows]
+        if chosen.x is not None:  # measurements follow each other without a gap
+            return replace(chosen, index=chosen.index[: len(rows)], x=chosen.x[rows], scores=scores)
         return replace(chosen, index=chosen.index[rows], scores=scores)
 
     def _left(self, spent: float) -> float:
         """What may still be spent; sums of costs are off by their rounding."""
         assert self.cost_budget is not None
         return self.cost_budget - spent + 1e-9 * max(1.0, self.cost_budget)
+
+
+def located(chosen: Acquisition, datamodule: Any) -> Acquisition:
+    """A choice as the journal has it: of a box, the places and the positions they will take.
+
+    The places lie in the datamodule then, so that prices can be asked for.
+    """
+    if getattr(datamodule, "box", None) is None:
+        return chosen
+    x = datamodule.coordinates(chosen.index) if chosen.x is None else chosen.x.double()
+    first = datamodule.measured
+    found = replace(chosen, x=x, index=torch.arange(first, first + len(x)))
+    place(found, datamodule)
+    return found
+
+
+def place(acquisition: Acquisition, datamodule: Any) -> Tensor:
+    """Positions [K] of what was chosen; places of a box are put into the data set first."""
+    index = acquisition.index
+    assert index is not None
+    if acquisition.x is not None and len(index):
+        datamodule.place(acquisition.x, int(index[0]))
+    return index
 
 
 def settle(index: Tensor, answers: Answers, datamodule: Any) -> None:

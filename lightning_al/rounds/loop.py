@@ -18,7 +18,7 @@ from lightning_al.randomness import generator, seeded
 from lightning_al.records import Acquisition
 from lightning_al.tasks import Adapter
 
-from .asking import Desk
+from .asking import Desk, located, place
 from .cold import Banks, first_strategy
 from .fitting import fit_round, test_round
 from .folder import RunFolder
@@ -26,6 +26,7 @@ from .hits import hits_of
 from .identity import describe, digest
 from .records import History, Round
 from .resume import Progress
+from .safety import safety_of
 from .scoring import Scorer
 from .settings import check_choice, check_data, check_settings, strategy_name
 from .world import join
@@ -67,6 +68,7 @@ class Run:
         self.world.together(lambda: self.dm.start(learner.seed))
         self.world.together(lambda: check_data(learner))
         self.hits = self.world.together(lambda: hits_of(self.dm, learner.hit_ratio_at))
+        self.safety = self.world.together(lambda: safety_of(self.dm))
         self.banks = Banks(learner, self.world)
         self.world.together(lambda: self.banks.check(self.first))
         self.config = describe(learner, self.strategy, self.dm)
@@ -245,6 +247,8 @@ class Run:
     def _write_fitted(self, r: int, **fields: Any) -> None:
         if self.hits is not None:
             fields["metrics"] = {**fields["metrics"], "hit_ratio": self.hits.ratio(self.dm)}
+        if self.safety is not None:
+            fields["metrics"] = {**fields["metrics"], **self.safety.figures(self.dm)}
         sizes = {"n_labelled": len(self.dm.labelled), "n_pool": len(self.dm.pool)}
         self._write(r, "fitted", **sizes, **fields)
 
@@ -276,8 +280,8 @@ class Run:
 
         def choose() -> Acquisition:
             chosen = strategy.choose(pool, k, generator(self.it.seed, r, "choose"))
-            check_choice(chosen, k, self.dm.pool, name)
-            return self.desk.affordable(chosen, self.progress.spent)
+            check_choice(chosen, k, self.dm.pool, name, pool.box)
+            return self.desk.affordable(located(chosen, self.dm), self.progress.spent)
 
         with self._stage(r, "choose") as clock:
             acquisition = self.world.on_zero(choose)
@@ -300,13 +304,13 @@ class Run:
             memory_budget=self.it.memory_budget,
             folder=self.folder.path,
             bank=self.banks.now(self.folder.path),
+            remaining=self.it.budget - self.progress.bought,
         )
 
     def _ask(self, r: int, acquisition: Acquisition) -> None:
         if self.progress.has(r, "labelled"):
             return
-        index = acquisition.index
-        assert index is not None
+        index = place(acquisition, self.dm)
         if not self.progress.has(r, "asked"):
             self._write(r, "asked", n=len(index))
 

@@ -24,8 +24,8 @@ SPELLED = {
     "r2": "R²",
     "rmse": "RMSE",
 }
-GROW = {"accuracy", "acc", "auroc", "f1", "hit", "iou", "map", "precision", "r2", "recall"}
-SHRINK = {"brier", "ece", "error", "loss", "mae", "mse", "nll", "regret", "rmse"}
+GROW = {"accuracy", "acc", "auroc", "f1", "hit", "iou", "map", "precision", "r2", "recall", "safe"}
+SHRINK = {"brier", "ece", "error", "loss", "mae", "mse", "nll", "regret", "rmse", "unsafe"}
 
 
 def metric_names(histories: Iterable[History]) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_al.records import Acquisition, Answers
 
-from .asking import settle
+from .asking import place, settle
 from .journal import JournalError
 from .records import Purchase, Round
 
@@ -74,8 +74,7 @@ class Progress:
     def settle(self, r: int, datamodule: Any) -> None:
         """Put the answers to round ``r``'s query into the datamodule."""
         if self.has(r, "labelled"):
-            index = self.acquisition(r).index
-            assert index is not None
+            index = place(self.acquisition(r), datamodule)
             settle(index, self.answers(r), datamodule)
 
     def waiting(self, r: int) -> tuple[Tensor, Tensor]:

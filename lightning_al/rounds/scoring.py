@@ -53,6 +53,7 @@ class Scorer:
     memory_budget: int = 2**30  # bytes of kept fields in memory
     folder: Path | None = None
     bank: Bank | None = None  # embeddings are its features, where there is one
+    remaining: int | None = None  # queries that the budget leaves
 
     def pool(self, strategy: QueryStrategy) -> Pool | None:
         """Score all candidates over all ranks; the pool on rank 0, None elsewhere.
@@ -112,6 +113,7 @@ class Scorer:
             scores=scores,
             kept=_predictions(index, kept) if kept else None,
             context=context,
+            box=getattr(self.datamodule, "box", None),
             predict_rows=lambda rows, needs: self._predict(strategy, session, index[rows], needs),
             joint_rows=lambda rows: self._joint(index[rows]),
             labelled_pool=lambda: self._labelled(strategy, session, context),
@@ -170,6 +172,7 @@ class Scorer:
             n_pool=len(self.datamodule.pool),
             classes=getattr(self.task, "classes", None) or self.datamodule.classes,
             targets=self.datamodule.labelled_targets() if len(labelled) else None,
+            remaining=self.remaining,
         )
 
     def _predict(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lightning_al.records import Acquisition
+from lightning_al.records import Acquisition, Box
 
 from .bank import check_features
 from .weights import WEIGHTS
@@ -68,17 +68,29 @@ def check_data(it: ActiveLearner) -> None:
     n = len(it.datamodule.pool)
     if n == 0:
         raise ValueError("the pool is empty: every item is labelled or held out already")
+    if getattr(it.datamodule, "box", None) is not None:
+        for what in ("features", "hit_ratio_at"):
+            if getattr(it, what) is not None:
+                raise ValueError(
+                    f"{what} is for pools: the candidates of a box are others in each round; "
+                    "leave it out"
+                )
     if it.query_size > n:
         raise ValueError(f"cannot acquire {it.query_size} of {n} candidates; lower query_size")
 
 
-def check_choice(chosen: Acquisition, k: int, pool: torch.Tensor, name: str) -> None:
+def check_choice(
+    chosen: Acquisition, k: int, pool: torch.Tensor, name: str, box: Box | None = None
+) -> None:
     """Refuse what a strategy must never do: repeat itself, or choose outside the pool.
 
     Raises:
         ValueError: it did, or chose nothing or too many.
     """
     index = chosen.index
+    if chosen.x is not None and index is None:
+        _check_places(chosen.x, k, name, box)
+        return
     if index is None or len(index) == 0:
         raise ValueError(f"strategy {name!r} chose nothing; it must choose {k} of {len(pool)}")
     if len(index.unique()) != len(index):
@@ -95,4 +107,22 @@ def check_choice(chosen: Acquisition, k: int, pool: torch.Tensor, name: str) -> 
         raise ValueError(
             f"strategy {name!r} chose {len(index)} items and gave {len(chosen.scores)} scores; "
             "an acquisition's scores are those of the chosen items"
+        )
+
+
+def _check_places(x: torch.Tensor, k: int, name: str, box: Box | None) -> None:
+    if box is None:
+        raise ValueError(
+            f"strategy {name!r} chose places, but the pool is finite; it must return "
+            "candidates.index[rows], positions in the data set"
+        )
+    d = len(box.low)
+    if x.ndim != 2 or x.shape[1] != d or not 1 <= len(x) <= k:
+        raise ValueError(
+            f"strategy {name!r} must choose 1 to {k} places [K, {d}], got {list(x.shape)}"
+        )
+    if not bool(x.isfinite().all()) or not box.holds(x.double()):
+        raise ValueError(
+            f"strategy {name!r} chose a place outside the box {box.low.tolist()} to "
+            f"{box.high.tolist()}: {x[:3].tolist()}"
         )

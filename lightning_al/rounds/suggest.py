@@ -35,6 +35,7 @@ def suggest(
     adapter: Adapter | None = None,
     features: Callable[[Any], Any] | None = None,
     seed: int = 0,
+    remaining: int | None = None,
 ) -> Acquisition:
     """The ``k`` items of the pool to label next; nothing is trained or changed.
 
@@ -47,6 +48,7 @@ def suggest(
         adapter: how to get outputs and embeddings from a module of your own.
         features: gives the embeddings instead of the model (see :class:`ActiveLearner`).
         seed: breaks ties, and drives strategies that draw.
+        remaining: queries that the budget leaves, for strategies that plan ahead.
 
     Raises:
         ValueError: ``k`` larger than the pool, or a model that cannot serve the strategy.
@@ -71,30 +73,34 @@ def suggest(
         posterior=posterior,
         seed=seed,
         bank=None if features is None else Bank(features, datamodule),
+        remaining=remaining,
     )
     with seeded(seed, 0, "stage-score"):  # as a round 0 does it
         pool = scorer.pool(chosen_by)
     clock = time.perf_counter()
     with seeded(seed, 0, "stage-choose"):
         acquisition: Acquisition = chosen_by.choose(pool, k, generator(seed, 0, "choose"))
-    check_choice(acquisition, k, datamodule.pool, strategy_name(strategy, chosen_by))
+    name = strategy_name(strategy, chosen_by)
+    check_choice(acquisition, k, datamodule.pool, name, pool.box)
+    if pool.box is not None and acquisition.x is None:
+        places = datamodule.coordinates(acquisition.index)
+        acquisition = replace(acquisition, x=places, index=None)
     return replace(acquisition, seconds=time.perf_counter() - clock)
 
 
 def write_suggestions(acquisition: Acquisition, datamodule: Any, path: Path) -> None:
-    """Write a CSV of rank, index, path and score, best first."""
+    """Write a CSV of rank, index, path (of a box: x0, x1, ...) and score, best first."""
     import pandas as pd
 
-    assert acquisition.index is not None
-    index = acquisition.index.tolist()
-    scores = [None] * len(index) if acquisition.scores is None else acquisition.scores.tolist()
-    frame = pd.DataFrame(
-        {
-            "rank": range(1, len(index) + 1),
-            "index": index,
-            "path": [datamodule.item_path(i) for i in index],
-            "score": scores,
-        }
-    )
+    n = len(acquisition)
+    scores = [None] * n if acquisition.scores is None else acquisition.scores.tolist()
+    if acquisition.x is not None:
+        columns = zip(*acquisition.x.tolist(), strict=True)
+        what: dict[str, Any] = {f"x{d}": list(values) for d, values in enumerate(columns)}
+    else:
+        assert acquisition.index is not None
+        index = acquisition.index.tolist()
+        what = {"index": index, "path": [datamodule.item_path(i) for i in index]}
+    frame = pd.DataFrame({"rank": range(1, n + 1), **what, "score": scores})
     with replacing(path) as file:
         frame.to_csv(file, index=False)

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from .files import replacing
 from .records import Purchase, Round
 
-__all__ = ["AcquiredItem", "acquired_items", "write_acquired_csv", "write_metrics_csv"]
+__all__ = [
+    "AcquiredItem",
+    "acquired_items",
+    "columns_of",
+    "write_acquired_csv",
+    "write_metrics_csv",
+]
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,18 @@ class AcquiredItem:
     annotators: str = ""  # who answered, where the oracle tells
     answered: int | None = None  # the round in which the answer came
     time: str = ""  # of the answer, UTC
+    x: Any = None  # its place, where the domain is a box
 
     @classmethod
     def columns(cls) -> list[str]:
-        """Names of the columns."""
-        return [f.name for f in fields(cls)]
+        """Names of the columns that every table has."""
+        return [f.name for f in fields(cls) if f.name != "x"]
+
+
+def columns_of(items: Sequence[AcquiredItem]) -> list[str]:
+    """Columns of a table of these items; ``x`` only where they have places."""
+    places = any(item.x is not None for item in items)
+    return [*AcquiredItem.columns(), *(["x"] if places else [])]
 
 
 def acquired_items(round: Round, datamodule: Any = None) -> list[AcquiredItem]:
@@ -46,6 +61,7 @@ def acquired_items(round: Round, datamodule: Any = None) -> list[AcquiredItem]:
         datamodule: asked for ``item_path(index)`` and ``answer(index)`` where it has them.
     """
     path = getattr(datamodule, "item_path", None) or (lambda _: None)
+    at = getattr(datamodule, "coordinates", None)
     answer = getattr(datamodule, "answer", None) or (lambda _: None)
     refused = set(round.refused)
     scores: Sequence[float | None] = round.scores or [None] * len(round.acquired)
@@ -66,6 +82,7 @@ def acquired_items(round: Round, datamodule: Any = None) -> list[AcquiredItem]:
             annotators=p.annotators,
             answered=p.answered,
             time=p.time,
+            x=None if at is None else at(torch.tensor([p.index]))[0].tolist(),
         )
         for p in rows
     ]
@@ -80,8 +97,9 @@ def write_metrics_csv(run_dir: str | Path, rounds: Sequence[Round]) -> Path:
 
 def write_acquired_csv(run_dir: str | Path, items: Iterable[AcquiredItem]) -> Path:
     """Write ``acquired.csv`` anew: a row an item, where its label comes from; its path."""
-    columns = AcquiredItem.columns()
-    rows = [dict(zip(columns, astuple(item), strict=True)) for item in items]
+    items = list(items)
+    columns = columns_of(items)
+    rows = [{name: getattr(item, name) for name in columns} for item in items]
     return _write(Path(run_dir) / "acquired.csv", columns, rows)
 
 
