@@ -25,14 +25,18 @@ class _Mean(Metric):
 
     def add(self, values: Tensor) -> None:
         """Take numbers in."""
-        if bool(values.isnan().any()):
-            raise ValueError("safety measurements hold NaN; leave out what was not measured")
         self.total += values.double().sum()
         self.count += values.numel()
 
     def compute(self) -> Tensor:
         """The mean, float64 []."""
         return self.total / self.count
+
+
+def _known(z: Tensor) -> Tensor:
+    if bool(z.isnan().any()):
+        raise ValueError("safety measurements hold NaN; leave out what was not measured")
+    return z
 
 
 class SafeShare(_Mean):
@@ -42,7 +46,7 @@ class SafeShare(_Mean):
 
     def update(self, z: Tensor) -> None:
         """Safety measurements [n] of queries; of several constraints [n, m] all must hold."""
-        self.add((z.reshape(len(z), -1) >= 0).all(1))
+        self.add((_known(z).reshape(len(z), -1) >= 0).all(1))
 
 
 class UnsafeDistance(_Mean):
@@ -52,7 +56,7 @@ class UnsafeDistance(_Mean):
 
     def update(self, z: Tensor) -> None:
         """Safety measurements of queries, [n] or [n, m]."""
-        self.add((-z).clamp_min(0))
+        self.add((-_known(z)).clamp_min(0))
 
 
 class QueryTime(_Mean):
