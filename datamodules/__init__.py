@@ -1,10 +1,12 @@
 """Labelled and unlabelled splits of any data set, and ready modules for the common ones."""
 
-from . import datasets
+from . import datasets, problems
 from .base import ActiveDataModule, Splits
 from .benchmark import BenchmarkDataModule
+from .continuous import ContinuousDataModule
 from .folder import ImageFolderDataModule
 from .images import CIFAR10DataModule, FashionMNISTDataModule, MNISTDataModule
+from .problem import ProblemDataModule, ProblemPoolDataModule
 from .tabular import TabularDataModule
 from .tensors import TensorItems
 from .toy import BreastCancerDataModule, DiabetesDataModule, DigitsDataModule
@@ -14,13 +16,17 @@ __all__ = [
     "BenchmarkDataModule",
     "BreastCancerDataModule",
     "CIFAR10DataModule",
+    "ContinuousDataModule",
     "DiabetesDataModule",
     "DigitsDataModule",
     "FashionMNISTDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
+    "ProblemDataModule",
+    "ProblemPoolDataModule",
     "Splits",
     "TabularDataModule",
     "TensorItems",
     "datasets",
+    "problems",
 ]
