@@ -1,5 +1,6 @@
 """Policies: networks that choose queries at once, trained beforehand on simulated functions."""
 
+from .export import Exported
 from .likelihood import Conditionals, Given, Terms
 from .module import PolicyModule, SimulatorDataModule
 from .networks import FlexiblePolicy, PolicyNetwork, SetPolicy
@@ -17,6 +18,7 @@ __all__ = [
     "Conditionals",
     "Curriculum",
     "Episode",
+    "Exported",
     "FlexiblePolicy",
     "Given",
     "KernelPrior",

@@ -8,49 +8,28 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .card import FORMAT, Card
+from .fused import Fused, fuse
 from .layers import settle
+from .limits import Limits, array
 from .networks import FlexiblePolicy, History, PolicyNetwork, SetPolicy
+
+if TYPE_CHECKING:
+    from .export import Exported
 
 __all__ = ["FORMAT", "Card", "Policy", "Session"]
 
-FORMAT = 1
 KINDS: dict[str, type[PolicyNetwork]] = {"SetPolicy": SetPolicy, "FlexiblePolicy": FlexiblePolicy}
 SHIPPED = "pretrained"
 """Folder of this package with the policies that can be loaded by name."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a policy's weights are.
-
-    Args:
-        kind: "SetPolicy" or "FlexiblePolicy".
-        settings: arguments of its constructor.
-        history: the most points that it was trained on.
-        budget: the most queries that it was trained for.
-        training: steps, seed, loss, machine, date, ...; for people.
-        sha256: of the file of weights.
-        format: of these files.
-    """
-
-    kind: str
-    settings: Mapping[str, Any]
-    history: int
-    budget: int
-    training: Mapping[str, Any] = field(default_factory=dict)
-    sha256: str | None = None
-    format: int = FORMAT
 
 
 class Policy:
@@ -62,8 +41,15 @@ class Policy:
     """
 
     def __init__(self, network: PolicyNetwork, card: Card) -> None:
-        self.network, self.card = copy.deepcopy(network).eval().requires_grad_(False), card
-        settle(self.network)
+        self.network, self.card = copy.deepcopy(network).eval().requires_grad_(False).cpu(), card
+        flexible = isinstance(network, FlexiblePolicy)
+        self._limits = Limits(network.dimension, network.safe, flexible, card.history, card.budget)
+        self._engine: Fused | _Whole
+        if type(self.network) is SetPolicy:
+            self._engine = fuse(self.network, card.budget)
+        else:
+            settle(self.network)
+            self._engine = _Whole(self.network)
 
     @classmethod
     def of(cls, network: PolicyNetwork, history: int, budget: int, **training: Any) -> Policy:
@@ -86,7 +72,8 @@ class Policy:
             ValueError: files that are damaged, do not go together, or are of another format.
         """
         path = _locate(name)
-        card = _card(path.with_suffix(".json"))
+        text = path.with_suffix(".json")
+        card = Card.read(text.read_bytes(), str(text))
         weights = path.with_suffix(".safetensors")
         if not weights.is_file():
             raise LookupError(f"{path.with_suffix('.json')} has no {weights.name} beside it")
@@ -103,6 +90,8 @@ class Policy:
             network.load_state_dict(load(data))
         except (SafetensorError, TypeError, RuntimeError, ValueError) as error:
             raise ValueError(f"{weights} holds no weights of its card's network: {error}") from None
+        if not all(bool(v.isfinite().all()) for v in network.state_dict().values()):
+            raise ValueError(f"{weights} holds weights that are NaN or infinite; fetch it again")
         return cls(network, card)
 
     def save(self, path: str | Path) -> Path:
@@ -111,10 +100,10 @@ class Policy:
 
         path = Path(path).with_suffix(".safetensors")
         data = save({k: v.contiguous().cpu() for k, v in self.network.state_dict().items()})
-        card = {**asdict(self.card), "sha256": hashlib.sha256(data).hexdigest()}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+        card = replace(self.card, sha256=hashlib.sha256(data).hexdigest())
+        path.with_suffix(".json").write_text(card.text())
         return path
 
     @torch.inference_mode()
@@ -131,102 +120,66 @@ class Policy:
             ValueError: points outside the box, NaN, wrong shapes, a z missing or too many, more
                 history than the policy was trained on, or a budget that is spent or too large.
         """
-        points = _tensor(x)
-        single = points.ndim == 2
-        points = points.unsqueeze(0) if single else points
-        outcome = _row(y, single)
-        safety = None if z is None else _row(z, single)
-        self._check(points, outcome, safety)
-        history = self.network.encode(points, outcome, safety)
-        left = self._left(budget, len(points))
-        query = self.network.propose(history, left)
+        points, single = self._limits.points(x, y, z)
+        left = torch.from_numpy(self._limits.left(budget, len(points)))
+        query = self._engine.query(torch.from_numpy(points), left)
         return query[0] if single else query
+
+    def export(self, path: str | Path) -> Exported:
+        """Write one ONNX file, which onnxruntime runs without the weights here.
+
+        Returns:
+            The file, loaded; later :meth:`lightning_al.policies.Exported.load` loads it.
+
+        Raises:
+            ImportError: onnx or onnxruntime is missing.
+            NotImplementedError: a network of one's own.
+        """
+        from .export import Exported, write
+
+        return Exported.load(write(self, path))
 
     def session(self, budget: int) -> Session:
         """A session of one user who may ask `budget` times."""
         return Session(self, budget)
 
-    def _left(self, budget: Any, rows: int) -> Tensor | None:
-        """Embedded budgets [rows, E]."""
-        count = torch.as_tensor(budget).reshape(-1)
-        if count.numel() not in (1, rows):
-            raise ValueError(f"budget is one number or {rows}, got {count.numel()}")
-        least, most = (int(v) for v in count.aminmax())
-        if least < 1:
-            raise ValueError(f"the budget is spent: {least} queries left; begin a new one")
-        if most > self.card.budget:
-            raise ValueError(
-                f"the policy was trained for {self.card.budget} queries at most, got a budget of "
-                f"{most}; give a smaller one"
-            )
-        if not self.network.budget_aware:
-            return None
-        return self.network.remaining(count.expand(rows))
-
-    def _check(self, x: Tensor, y: Tensor, z: Tensor | None) -> None:
-        dim = self.network.dimension
-        few = isinstance(self.network, FlexiblePolicy)
-        if x.ndim != 3 or not (1 <= x.shape[-1] <= dim if few else x.shape[-1] == dim):
-            raise ValueError(
-                f"this policy takes points [n, {dim}] or [B, n, {dim}], got {list(x.shape)}"
-            )
-        if self.network.safe != (z is not None):
-            raise ValueError(
-                "this policy needs z, the safety measurements"
-                if self.network.safe
-                else "this policy knows no safety: leave z out"
-            )
-        if not 1 <= x.shape[1] <= self.card.history:
-            raise ValueError(
-                f"the policy was trained on 1 to {self.card.history} points, got {x.shape[1]}"
-            )
-        for name, values in (("y", y), ("z", z)):
-            if values is None:
-                continue
-            if values.shape != x.shape[:-1]:
-                raise ValueError(
-                    f"{name} has a number a point, {list(x.shape[:-1])}, got {list(values.shape)}"
-                )
-            if not all(math.isfinite(v) for v in values.aminmax()):
-                raise ValueError(f"{name} holds NaN or infinities; leave such points out")
-        low, high = (float(v) for v in x.aminmax())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"points lie in the box [0, 1], got {low:g} to {high:g}; scale them to their bounds"
-            )
-
 
 class Session:
-    """Points told one after another are encoded once; see :meth:`Policy.session`."""
+    """Points told one after another are encoded once; see :meth:`Policy.session`.
+
+    Attributes:
+        budget: how often one may still ask.
+        told: how many points were told.
+    """
 
     def __init__(self, policy: Policy, budget: int) -> None:
-        self.policy, self.budget = policy, budget
-        with torch.inference_mode():
-            left = policy._left(torch.arange(1, max(budget, 1) + 1), max(budget, 1))
-            policy._left(budget, 1)
-        self._left = left
-        self._history: History | None = None
+        self.policy = policy
+        self._lefts = torch.arange(1, int(policy._limits.left(budget, 1)[0]) + 1)
+        self.budget = len(self._lefts)
+        self._state: Any = None
+        self.told = 0
 
     @torch.inference_mode()
     def tell(self, x: Any, y: Any, z: Any = None) -> None:
-        """Add points x [D] or [n, D] with their outcomes.
+        """Add points x [D] or [n, D] with their outcomes; all of them or, with an error, none.
 
         Raises:
             ValueError: see :meth:`Policy.query`.
         """
-        points = _tensor(x)
-        points = points.reshape(1, -1, points.shape[-1] if points.ndim else 1)
-        outcome = _tensor(y).reshape(1, -1)
-        safety = None if z is None else _tensor(z).reshape(1, -1)
-        self.policy._check(points, outcome, safety)
-        had = 0 if self._history is None else len(self._history)
-        if had + points.shape[1] > self.policy.card.history:
+        limits, engine = self.policy._limits, self.policy._engine
+        place = array("x", x)
+        place = place if place.ndim > 1 else place.reshape(1, -1)
+        safety = None if z is None else array("z", z).reshape(-1)
+        points, _ = limits.points(place, array("y", y).reshape(-1), safety)
+        if self.told + points.shape[1] > limits.history:
             raise ValueError(
-                f"the policy was trained on {self.policy.card.history} points at most, this would "
-                f"be the {had + points.shape[1]}th"
+                f"the policy was trained on {limits.history} points at most, the session has "
+                f"{self.told} and this would be the {self.told + points.shape[1]}th; begin a new "
+                "session with fewer"
             )
-        new = self.policy.network.encode(points, outcome, safety)
-        self._history = new if self._history is None else self._history.extended(new)
+        new: Any = engine.encode(torch.from_numpy(points))
+        self._state = new if self._state is None else engine.join(self._state, new)
+        self.told += points.shape[1]
 
     @torch.inference_mode()
     def ask(self) -> Tensor:
@@ -235,14 +188,40 @@ class Session:
         Raises:
             ValueError: nothing was told yet, or the budget is spent.
         """
-        if self._history is None:
+        if self._state is None:
             raise ValueError("tell the session a point first; any point of the box will do")
         if self.budget < 1:
-            raise ValueError("the budget is spent; begin a new session")
-        left = None if self._left is None else self._left[self.budget - 1 : self.budget]
-        query = self.policy.network.propose(self._history, left)[0]
+            raise ValueError("the budget is spent: 0 queries left; begin a new session")
+        left = self._lefts[self.budget - 1 : self.budget]
+        query = self.policy._engine.answer(self._state, left)[0]
         self.budget -= 1
         return query
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A network as it was trained, with what :class:`Fused` offers."""
+
+    network: PolicyNetwork
+
+    def encode(self, points: Tensor) -> History:
+        """Points with their outcomes, [R, n, D + S]."""
+        split = points.shape[-1] - self.network.branches
+        outcomes = points[..., split:].unbind(-1)
+        return self.network.encode(points[..., :split], *outcomes)
+
+    def join(self, state: History, new: History) -> History:
+        """With further points behind."""
+        return state.extended(new)
+
+    def answer(self, state: History, left: Tensor) -> Tensor:
+        """Queries [R, D] from encoded points and budgets [R]."""
+        aware = self.network.budget_aware
+        return self.network.propose(state, self.network.remaining(left) if aware else None)
+
+    def query(self, points: Tensor, left: Tensor) -> Tensor:
+        """Both in one."""
+        return self.answer(self.encode(points), left)
 
 
 def _locate(name: str | Path) -> Path:
@@ -257,27 +236,3 @@ def _locate(name: str | Path) -> Path:
         f"no policy named {str(name)!r}, and no card {path.with_suffix('.json')}; "
         + (f"choose one of {', '.join(known)}" if known else "give the path of one you trained")
     )
-
-
-def _card(path: Path) -> Card:
-    try:
-        read = json.loads(path.read_text())
-        if not isinstance(read, dict) or "format" not in read:
-            raise ValueError("no card of a policy")
-        if read["format"] == FORMAT:
-            return Card(**{f.name: read[f.name] for f in fields(Card)})
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}; fetch it again") from None
-    raise ValueError(
-        f"{path} is of format {read['format']}, this version reads {FORMAT}; take the version of "
-        "lightning-al that wrote it"
-    )
-
-
-def _tensor(values: Any) -> Tensor:
-    return torch.as_tensor(values, dtype=torch.float32)
-
-
-def _row(values: Any, single: bool) -> Tensor:
-    row = _tensor(values)
-    return row.unsqueeze(0) if single else row
