@@ -182,12 +182,14 @@ def fill_sizes(spec: Any, datamodule: Any) -> None:
 
     ``in_features``, ``in_channels``, ``image_size`` and ``classes`` are the datamodule's;
     ``outputs`` is its number of classes, or of targets (twice that for a Gaussian likelihood, in
-    the network only).
+    the network only). ``safety`` is whether the last of several measures is ``z``.
     """
     sizes = {
         name: getattr(datamodule, name, None)
         for name in ("in_features", "in_channels", "image_size", "classes")
     }
+    measures = tuple(getattr(datamodule, "measures", ("y",)))
+    sizes["safety"] = len(measures) > 1 and measures[-1] == "z"
     targets = sizes["classes"] or getattr(datamodule, "outputs", None)
     _fill(spec, sizes, targets, targets)
 

@@ -2,21 +2,31 @@
 
 from .evidence import log_marginal_likelihood
 from .exact import ExactGP, cholesky
-from .fit import Fit, Prior, fit_exact
+from .fit import Fit, fit_exact
 from .kernels import SHAPES, Covariance, Stationary
 from .laplace import BinaryLaplace, fit_laplace, sigmoid_mean
+from .marginal import MixtureGP
+from .priors import AnyPrior, GammaPrior, Prior
+from .sampling import sample_posterior
+from .sparse import SparseGP, fit_sparse
 
 __all__ = [
     "SHAPES",
+    "AnyPrior",
     "BinaryLaplace",
     "Covariance",
     "ExactGP",
     "Fit",
+    "GammaPrior",
+    "MixtureGP",
     "Prior",
+    "SparseGP",
     "Stationary",
     "cholesky",
     "fit_exact",
     "fit_laplace",
+    "fit_sparse",
     "log_marginal_likelihood",
+    "sample_posterior",
     "sigmoid_mean",
 ]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .evidence import LOG_2_PI, Array
-from .fit import LOST, Fit, Prior
+from .fit import LOST, Fit
+from .priors import Prior
 
 __all__ = ["Foreign", "fit_foreign"]
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .evidence import Array, lengthscale_gradient, numbers
-from .fit import Fit, Prior, climb
+from .fit import Fit, climb
 from .kernels import Covariance, Stationary, shape_of
+from .priors import Prior
 
 __all__ = ["BinaryLaplace", "fit_laplace", "laplace_evidence", "sigmoid_mean"]
 

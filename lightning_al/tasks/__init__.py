@@ -7,8 +7,10 @@ from .gaussian_process import GPRegression
 from .gp_classification import GPClassification
 from .heads import find_head
 from .loss_head import LossHead
+from .marginal_gp import MarginalGPRegression
 from .regression import Regression
 from .sklearn import SklearnClassification, SklearnRegression
+from .sparse_gp import SparseGPRegression
 
 __all__ = [
     "Adapter",
@@ -16,9 +18,11 @@ __all__ = [
     "GPClassification",
     "GPRegression",
     "LossHead",
+    "MarginalGPRegression",
     "Regression",
     "SklearnClassification",
     "SklearnRegression",
+    "SparseGPRegression",
     "Task",
     "find_head",
 ]

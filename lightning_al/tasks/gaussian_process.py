@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 from torchmetrics import Metric
 
-from lightning_al.gp import ExactGP, Prior, Stationary, cholesky, fit_exact
+from lightning_al.gp import AnyPrior, ExactGP, GammaPrior, Prior, Stationary, cholesky, fit_exact
 from lightning_al.gp.foreign import Foreign, fit_foreign
+from lightning_al.randomness import generator
 
 from .adapter import Adapter
 from .full_batch import REGRESSION_METRICS
-from .gp_base import GaussianProcess, Mode
+from .gp_base import MODES, GaussianProcess
 
-__all__ = ["GPRegression"]
+__all__ = ["GPRegression", "Priors", "Process", "RegressionMode", "Variance", "halves"]
 
+RegressionMode = Literal["map", "evidence", "gamma", "fixed", "published"]
+Variance = Literal["latent", "predictive"]
+Priors = tuple[AnyPrior, AnyPrior, AnyPrior]
 LEAST_NOISE = 1e-6  # in squared standard deviations of the targets
+GAMMA = 2.0, 2.0  # shape and rate of every length scale's prior under "gamma"
+GAMMA_SEARCHES = 5
+
+
+class Process(Protocol):
+    """A Gaussian function given data, in standardised units."""
+
+    def moments(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [m] at points [m, d]."""
+        ...
+
+    def joint(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [m] and covariance [m, m] at points [m, d]."""
+        ...
 
 
 class GPRegression(GaussianProcess):
     """Exact Gaussian process regression of targets [n] or [n, D], one process an output.
 
-    Fitted on all labelled items at once, in float64: one L-BFGS search for the hyper-parameters
+    Fitted on all labelled items at once, in float64: an L-BFGS search for the hyper-parameters
     and one Cholesky. Give the Trainer ``max_epochs=1`` (more are cut off after the first).
     Features are flattened; with ``standardize`` features and targets are taken to mean 0 and
     deviation 1 by the labelled set, and length scales, ``outputscale`` and ``noise`` are in those
@@ -37,7 +55,8 @@ class GPRegression(GaussianProcess):
     :class:`~lightning_al.posteriors.LatentQuantiles` where the run names no posterior: members
     with exactly that mean and latent variance, whose own variance is the noise.
 
-    Logged: ``val/`` and ``test/`` ``mse``, ``rmse``, ``mae``, ``nll``.
+    Logged: ``val/`` and ``test/`` ``mse``, ``rmse``, ``mae``, ``nll`` (of noisy targets: the noise
+    counts).
 
     Args:
         outputs: D.
@@ -45,15 +64,26 @@ class GPRegression(GaussianProcess):
             by all outputs, fitted by autograd through the same likelihood, with its own priors).
         ard: one length scale a feature.
         hyperparameters: "map" maximises evidence times log-normal priors, "evidence" the evidence
-            alone, "fixed" takes those given; "published" is the fixed ``1.0 * RBF(1.0)`` with
-            noise 1e-10 on raw data rounded to float32, which the regression tables of Scherer et
-            al. (2022), "PyRelationAL", were computed with.
-        lengthscale: value, or where the search starts; 1 a feature with "fixed" where wanted.
+            alone, "fixed" takes those given; "gamma" is the model that active learning policies
+            are compared with (Li et al. 2026, "Amortized Safe Active Learning"): data as they are
+            (bring targets to mean 0 and deviation 1), ``outputscale`` fixed, by default to 1, each
+            length scale under a Gamma prior of shape 2 and rate 2, the noise under none, the best
+            of 5 searches from length scales of 0.2 and noise 0.01; the prior is the density of
+            the length scale itself, without a Jacobian, as in GPflow 2; "published" is the fixed
+            ``1.0 * RBF(1.0)`` with noise 1e-10 on raw data rounded to float32, which the
+            regression tables of Scherer et al. (2022), "PyRelationAL", were computed with.
+        lengthscale: value, or where the search starts; with "fixed" and "gamma" 1 a feature where
+            wanted.
         outputscale: the same, prior variance.
         noise: the same, variance of the noise.
-        standardize: see above; on unless "published".
+        standardize: see above; on unless "published" or "gamma".
         variance: "latent" or "predictive".
         metrics: names of those to log; None for all.
+        starts: searches, of which the best counts: the first from where it should start, the
+            others from there with each inverse softplus times U[0.5, 1.5], drawn by torch's seed
+            (that of the round, in a run). None: 5 with "gamma", else 1.
+        safety: the last output is the safety measurement, predicted as the others and left out of
+            the metrics. None: no, or what the data say, from the command line.
 
     Raises:
         ValueError: settings that make no sense; in a fit, data that are not finite.
@@ -70,13 +100,15 @@ class GPRegression(GaussianProcess):
         outputs: int | None = 1,
         kernel: str | nn.Module = "rbf",
         ard: bool = True,
-        hyperparameters: Mode = "map",
+        hyperparameters: RegressionMode = "map",
         lengthscale: float | list[float] | None = None,
         outputscale: float | None = None,
         noise: float | None = None,
         standardize: bool | None = None,
-        variance: Literal["latent", "predictive"] = "latent",
+        variance: Variance = "latent",
         metrics: Sequence[str] | None = None,
+        starts: int | None = None,
+        safety: bool | None = None,
     ) -> None:
         if outputs is None or outputs < 1:
             raise ValueError(f"a regression needs 1 output or more, got {outputs}")
@@ -84,6 +116,17 @@ class GPRegression(GaussianProcess):
             raise ValueError(f"variance is 'latent' or 'predictive', got {variance!r}")
         if noise is not None and not noise > 0:
             raise ValueError(f"noise is a variance above 0, got {noise}")
+        if safety and outputs < 2:
+            raise ValueError(
+                f"safety=True needs 2 outputs or more, the last one of them the safety "
+                f"measurement, got {outputs}"
+            )
+        if starts is not None and starts < 1:
+            raise ValueError(f"starts must be at least 1, got {starts}")
+        if hyperparameters == "gamma":
+            lengthscale = 0.2 if lengthscale is None else lengthscale
+            outputscale = 1.0 if outputscale is None else outputscale
+            noise = 0.01 if noise is None else noise
         ours = isinstance(kernel, str)
         if ours:
             Stationary(str(kernel), torch.ones(1), torch.ones(()))  # refuses unknown names
@@ -99,24 +142,33 @@ class GPRegression(GaussianProcess):
             settings={
                 "outputs": outputs,
                 "variance": variance,
+                "starts": starts,
+                "safety": safety,
                 **({"kernel": kernel} if ours else {}),
             },
             metric_arguments={},
+            modes=(*MODES, "gamma"),
         )
-        self.outputs, self.variance = outputs, variance
+        self.outputs, self.variance, self.safety = outputs, variance, bool(safety)
+        self.starts = starts or (GAMMA_SEARCHES if hyperparameters == "gamma" else 1)
         self.foreign = None if isinstance(kernel, str) else kernel.double()
+        if self.foreign is not None and (self.starts > 1 or hyperparameters == "gamma"):
+            raise ValueError(
+                f"a kernel of GPyTorch is fitted by one search under its own priors; leave out "
+                f"starts={self.starts} and 'gamma', or name one of our kernels"
+            )
         if noise is None:
             noise = 1e-10 if self.published else 0.1
         self.register_buffer("y", torch.zeros(0, outputs, dtype=torch.float64))
         self.register_buffer("noise", torch.full((outputs,), noise, dtype=torch.float64))
         self.register_buffer("target_mean", torch.zeros(outputs, dtype=torch.float64))
         self.register_buffer("target_std", torch.ones(outputs, dtype=torch.float64))
-        self._given: list[ExactGP] | None = None
+        self._given: Sequence[Process] | None = None
 
     @property
     def adapter(self) -> Adapter:
         """Moments in target units."""
-        return Adapter("predictions", "scaled", kind="regression", output_is=_halves)
+        return Adapter("predictions", "scaled", kind="regression", output_is=halves)
 
     # --- the fit -----------------------------------------------------------------------------
 
@@ -134,28 +186,56 @@ class GPRegression(GaussianProcess):
             self.target_mean = goal.mean(0)
             self.target_std = torch.where(std > 0, std, 1.0)
         self.y = (goal - self.target_mean) / self.target_std
-        if self.hyperparameters in ("map", "evidence"):
+        if self.hyperparameters in ("map", "evidence", "gamma"):
             self._search(started)
 
     def _search(self, started: bool) -> None:
-        median = 0.1 if self.values["noise"] is None else float(self.values["noise"])
-        sigma = 2.0 if self.hyperparameters == "map" else None
-        noise = Prior(median, sigma, min(LEAST_NOISE, median), max(1e3, median))
         if self.foreign is not None:
             found, _ = fit_foreign(
-                Foreign(self.foreign), self.x, self.y, noise, priors=self.hyperparameters == "map"
+                Foreign(self.foreign),
+                self.x,
+                self.y,
+                self._noise_prior(),
+                priors=self.hyperparameters == "map",
             )
             self.noise = found.to(self.x).expand(self.outputs).contiguous()
             return
-        scale, output = self._priors()
         for d in range(self.outputs):
             logs = [*self.lengthscale[d], self.outputscale[d], self.noise[d]]
-            start = torch.stack(logs).log().cpu().numpy() if started else None
-            kernel, level, _ = fit_exact(
-                self.x, self.y[:, d], self.kernel, scale, output, noise, ard=self.ard, start=start
+            known = started or self.hyperparameters == "gamma"  # there the buffers hold the start
+            start = torch.stack(logs).log().cpu().numpy() if known else None
+            kernel, self.noise[d] = self._fit(
+                d,
+                self._all_priors(),
+                ard=self.ard,
+                start=start,
+                starts=self.starts,
+                generator=self._drawing("starts", d),
             )
             self.lengthscale[d], self.outputscale[d] = kernel.lengthscale, kernel.outputscale
-            self.noise[d] = level
+
+    def _fit(self, d: int, priors: Priors, **how: Any) -> tuple[Stationary, Tensor]:
+        """Kernel and noise of one output."""
+        return fit_exact(self.x, self.y[:, d], self.kernel, *priors, **how)[:2]
+
+    def _drawing(self, role: str, d: int) -> torch.Generator:
+        """For one output's draws, keyed by the seed that the fit runs under."""
+        return generator(torch.initial_seed(), len(self.x), role, d)
+
+    def _all_priors(self) -> Priors:
+        """Of length scales, output scale and noise."""
+        if self.hyperparameters != "gamma":
+            return (*self._priors(), self._noise_prior())
+        begin = torch.as_tensor(self.values["lengthscale"], dtype=torch.float64)
+        low, high = min(1e-3, float(begin.min())), max(1e3, float(begin.max()))
+        fixed = float(self.values["outputscale"])
+        scale = GammaPrior(*GAMMA, float(begin.flatten()[0]), low, high)
+        return scale, Prior(fixed, None, fixed, fixed), self._noise_prior()
+
+    def _noise_prior(self) -> Prior:
+        median = 0.1 if self.values["noise"] is None else float(self.values["noise"])
+        sigma = 2.0 if self.hyperparameters == "map" else None
+        return Prior(median, sigma, min(LEAST_NOISE, median), max(1e3, median))
 
     def _targets(self, targets: Tensor) -> Tensor:
         shaped = targets.unsqueeze(1) if targets.ndim == 1 else targets
@@ -169,20 +249,16 @@ class GPRegression(GaussianProcess):
         """Drop the factors; they are computed from the state when they are wanted."""
         self._given = None
 
-    def processes(self) -> list[ExactGP]:
+    def processes(self) -> Sequence[Any]:
         """The process of each output, conditioned on the labelled set; in standardised units."""
         if self._given is None:
-            kernels: list[Any] = (
-                [self.stationary(d) for d in range(self.outputs)]
-                if self.foreign is None
-                else [Foreign(self.foreign)] * self.outputs
-            )
             with torch.no_grad():
-                self._given = [
-                    ExactGP.given(kernel, self.noise[d], self.x, self.y[:, d])
-                    for d, kernel in enumerate(kernels)
-                ]
+                self._given = [self._process(d) for d in range(self.outputs)]
         return self._given
+
+    def _process(self, d: int) -> Process:
+        kernel = self.stationary(d) if self.foreign is None else Foreign(self.foreign)
+        return ExactGP.given(kernel, self.noise[d], self.x, self.y[:, d])
 
     def moments(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """Mean and variance [n, D] of the function, in target units, float64."""
@@ -250,10 +326,11 @@ class GPRegression(GaussianProcess):
         return self.moments(inputs)[0]
 
     def measure(self, metrics: Sequence[Metric], raw: Tensor, targets: Tensor) -> None:
-        """Feed one batch, in target units."""
-        mean, variance = raw.chunk(2, dim=1)
+        """Feed one batch, in target units; the safety measurement is left out."""
+        parts = (*raw.chunk(2, dim=1), self._targets(targets))
+        seen = [part[:, :-1] for part in parts] if self.safety else parts
         for metric in metrics:
-            metric.update(mean, variance, self._targets(targets))
+            metric.update(*seen)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """``mean`` and predictive ``variance`` [n, D] of a batch, or of a bare tensor."""
@@ -262,6 +339,7 @@ class GPRegression(GaussianProcess):
         return {"mean": mean, "variance": variance}
 
 
-def _halves(raw: Tensor) -> tuple[Tensor, Tensor]:
+def halves(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance [..., D] of values [..., 2 D]."""
     mean, variance = raw.chunk(2, dim=-1)
     return mean, variance

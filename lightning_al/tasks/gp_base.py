@@ -37,17 +37,18 @@ class GaussianProcess(FullBatch):
         problems: int,
         kernel: str,
         ard: bool,
-        hyperparameters: Mode,
+        hyperparameters: str,
         values: dict[str, Any],
         standardize: bool | None,
         metrics: Sequence[str] | None,
         known: Registry[Metric],
         settings: dict[str, Any],
         metric_arguments: dict[str, Any],
+        modes: Sequence[str] = MODES,
     ) -> None:
-        if hyperparameters not in MODES:
+        if hyperparameters not in modes:
             raise ValueError(
-                f"hyperparameters is one of {', '.join(MODES)}, got {hyperparameters!r}"
+                f"hyperparameters is one of {', '.join(modes)}, got {hyperparameters!r}"
             )
         self_given = [name for name, value in values.items() if value is not None]
         self_given += ["standardize"] if standardize else []
@@ -71,7 +72,8 @@ class GaussianProcess(FullBatch):
         self.kernel, self.hyperparameters = kernel, hyperparameters
         self.published = hyperparameters == "published"
         self.ard = ard and not self.published
-        self.standardize = not self.published if standardize is None else standardize
+        raw = hyperparameters in ("gamma", "published")
+        self.standardize = not raw if standardize is None else standardize
         self.values = values
         scale = values["lengthscale"]
         first = torch.as_tensor(1.0 if scale is None else scale, dtype=torch.float64).reshape(1, -1)
