@@ -18,6 +18,7 @@ usage: lightning-al COMMAND [--config NAME] [--key value ...]
   suggest   which items to label next, from a checkpoint
   bench     compare strategies on a grid of data sets, models and seeds
   report    one page of what a benchmark, or some runs, found
+  policy    a trained policy from a checkpoint of fit; alone, those that are shipped
   configs   the shipped configurations; `configs NAME` prints one
   fit, validate, test, predict   plain Lightning, on the same configurations
 
@@ -28,7 +29,7 @@ start with
 shows their values. Any of them can be given on the command line.
 """
 LIGHTNING = ("run", "fit", "validate", "test", "predict")
-OWN = ("suggest", "bench", "report", "configs")
+OWN = ("suggest", "bench", "report", "policy", "configs")
 """Commands with a module of their own here, each with a function ``<command>_command``."""
 
 

@@ -16,6 +16,7 @@ from lightning_al.networks import build, spec_of
 from .likelihood import Given
 from .networks import FlexiblePolicy, PolicyNetwork
 from .objectives import Curriculum, Objective, Stage
+from .progress import Progress, plain, simulator_of
 from .rollouts import Trajectory, roll_out
 from .simulators import Batch, Episode, Simulator
 from .streams import Streams
@@ -56,7 +57,7 @@ class SimulatorDataModule(LightningDataModule):
     process r takes the functions r, r + world, ...
 
     Args:
-        simulator: the law of the problems.
+        simulator: the law of the problems, or its settings as a checkpoint keeps them.
         steps: of an epoch.
         seed: of the problems; the weights of the network have that of the command line.
         validate: measure the models that the policy's queries lead to, at the end of an epoch.
@@ -68,7 +69,17 @@ class SimulatorDataModule(LightningDataModule):
         super().__init__()
         if steps < 1:
             raise ValueError(f"an epoch has a step or more, got {steps}")
-        self.simulator, self.steps, self.seed, self.validate = simulator, steps, seed, validate
+        given: Any = simulator
+        self.simulator = simulator_of(given) if isinstance(given, Mapping) else simulator
+        self.steps, self.seed, self.validate = steps, seed, validate
+        self.save_hyperparameters(
+            {
+                "simulator": plain(self.simulator),
+                "steps": steps,
+                "seed": seed,
+                "validate": validate,
+            }
+        )
         self._asked = (-1, 0)  # the optimiser's step, batches drawn at it
 
     def train_dataloader(self) -> _Steps:
@@ -160,6 +171,7 @@ class PolicyModule(LightningModule):
         self.curriculum = Curriculum(stages or [Stage(objective, arguments=arguments)])
         self.lr, self.decay, self.clip = lr, decay, clip
         self.detach, self.pack = detach, pack
+        self.progress = Progress()
         spec = spec_of(built)
         self.save_hyperparameters(
             {
@@ -213,6 +225,31 @@ class PolicyModule(LightningModule):
         if simulator.flexible and not isinstance(network, FlexiblePolicy):
             raise ValueError("a simulator with flexible inputs needs a FlexiblePolicy")
 
+    def on_train_start(self) -> None:
+        """The clock starts."""
+        self.progress.begin(self.trainer)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Logs count the optimiser's steps; resumed for max_steps, Lightning is one ahead."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
+
+    def on_fit_end(self) -> None:
+        """The clock stops."""
+        self.progress.end()
+
+    def on_validation_end(self) -> None:
+        """Keep what was measured."""
+        self.progress.validated(self.trainer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """How far the training has come goes into its checkpoints, as plain values."""
+        checkpoint["progress"] = self.progress.state(self.trainer, self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there; a checkpoint of before this was kept has none of it."""
+        if "progress" in checkpoint:
+            self.progress.restore(checkpoint["progress"])
+
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """The loss of this process's share of the episodes."""
         trajectory = roll_out(self.network, batch, detach=self.detach, pack=self.pack)
@@ -223,6 +260,7 @@ class PolicyModule(LightningModule):
             )
         loss = self.objective()(trajectory).mean() * batch.share
         size = len(batch.index)
+        self.progress.losses.append(loss.detach())
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size, sync_dist=True)
         return loss
 
