@@ -119,3 +119,16 @@ def test_only_networks_of_this_package_are_written():
 
     with pytest.raises(ValueError, match="got Mine"):
         Policy.of(Mine(1, **TINY), 3, 3)
+
+
+def test_the_outcome_of_the_last_query_may_be_told():
+    """A loop that asks and tells goes through: N0 + T points, one more than any query sees."""
+    policy = Policy.of(network(dimension=2), history=4, budget=3)
+    session = policy.session(3)
+    session.tell([[0.1, 0.2], [0.3, 0.4]], [0.5, -0.5])
+    for k in range(3):
+        x = session.ask()
+        session.tell(x, float(k))
+    assert session.told == 5
+    with pytest.raises(ValueError, match="budget is spent"):
+        session.ask()

@@ -171,6 +171,9 @@ class Session:
         place = place if place.ndim > 1 else place.reshape(1, -1)
         safety = None if z is None else array("z", z).reshape(-1)
         points, _ = limits.points(place, array("y", y).reshape(-1), safety)
+        if self.budget < 1:  # nothing will be asked after this: the outcome of the last query
+            self.told += points.shape[1]
+            return
         if self.told + points.shape[1] > limits.history:
             raise ValueError(
                 f"the policy was trained on {limits.history} points at most, the session has "
