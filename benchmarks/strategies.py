@@ -143,7 +143,7 @@ def classification() -> list[str]:
     from lightning_al.cli.configs import kind_of
     from lightning_al.strategies import names
 
-    return [name for name in names() if kind_of(name) != "regression"]
+    return [name for name in names() if kind_of(name) in ("classification", "either")]
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -30,6 +30,7 @@ from .lcmd import Lcmd, MaxDet
 from .learning_loss import LearningLoss
 from .mixing import AlfaMix, DropQuery
 from .noise import NoiseStability
+from .policy import PolicyQuery
 from .posterior_samples import Thompson, thompson, thompson_per_item
 from .registry import EQUIVALENT, STRATEGIES, build, names, resolve
 from .regression import (
@@ -41,6 +42,7 @@ from .regression import (
     ucb,
     variance,
 )
+from .safe import SafeRandom, SafeScore, SafeVariance, min_unsafe_entropy
 from .stochastic import (
     Random,
     Reselected,
@@ -96,6 +98,7 @@ __all__ = [
     "MaxHerding",
     "NoiseStability",
     "PerClassQuota",
+    "PolicyQuery",
     "ProbCover",
     "Random",
     "RegressionBatchEPIG",
@@ -103,6 +106,9 @@ __all__ = [
     "RelativeDistance",
     "Representative",
     "Reselected",
+    "SafeRandom",
+    "SafeScore",
+    "SafeVariance",
     "ScoreStrategy",
     "Subsample",
     "Thompson",
@@ -119,6 +125,7 @@ __all__ = [
     "least_confidence",
     "margin",
     "mean_std",
+    "min_unsafe_entropy",
     "names",
     "posterior_entropy",
     "posterior_least_confidence",

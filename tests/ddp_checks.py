@@ -28,6 +28,7 @@ from lightning_al.rounds.scoring import Scorer
 from lightning_al.rounds.world import join
 from lightning_al.strategies import build, names
 from lightning_al.tasks import Adapter, Classification
+from lightning_al.testing import kind_of, rehearsed
 
 folder = Path(sys.argv[1])
 
@@ -37,8 +38,13 @@ def scorer(task, datamodule, world=None, **more):
     return Scorer(task, datamodule, Adapter.for_task(task), **more)
 
 
+def made(name):
+    return rehearsed(build(name))
+
+
 def same(strategy, two, one, k=5, seed=0):
     """What two processes and one process choose from their pools."""
+    k = getattr(strategy, "most", k)
     chosen = [
         strategy.choose(pool, min(k, len(pool)), generator(seed, 0, "choose")).index.tolist()
         for pool in (two, one)
@@ -62,12 +68,12 @@ def each_round(world, learner, wanted):
         task = learner.task()
         weights = torch.load(Path(history.run_dir) / done.checkpoint, weights_only=False)
         task.load_state_dict(weights["state_dict"])
-        facts = {"round": r, "seed": learner.seed}
+        facts = {"round": r, "seed": learner.seed, "remaining": 20}
         for name in wanted:
-            two = scorer(task, learner.datamodule, world, **facts).pool(build(name))
+            two = scorer(task, learner.datamodule, world, **facts).pool(made(name))
             if world.rank == 0:
-                one = scorer(task, learner.datamodule, **facts).pool(build(name))
-                found.append({"round": r, "name": name} | same(build(name), two, one))
+                one = scorer(task, learner.datamodule, **facts).pool(made(name))
+                found.append({"round": r, "name": name} | same(made(name), two, one))
         if world.rank == 0 and done.acquired:
             strategy = build(learner.strategy)
             one = scorer(task, learner.datamodule, **facts).pool(strategy)
@@ -79,12 +85,15 @@ def each_round(world, learner, wanted):
 
 
 def check_rounds(world):
-    kinds = {name: set(build(name).needs) for name in names()}
-    of_classes = [n for n, needs in kinds.items() if needs <= {"probs", "logits", "embedding"}]
-    of_numbers = [n for n, needs in kinds.items() if needs <= {"mean", "variance"}]
+    kinds = {name: kind_of(build(name)) for name in names()}
+    of_classes = [n for n, kind in kinds.items() if kind == "classification"]
+    of_numbers = [n for n, kind in kinds.items() if kind == "regression" or not build(n).needs]
+    of_measures = [n for n, kind in kinds.items() if kind == "safe"]
     found = each_round(world, parts.bald_run(folder / "bald"), of_classes)
     found += each_round(world, parts.variance_run(folder / "variance"), of_numbers)
-    return {"found": found, "left out": sorted(set(kinds) - {*of_classes, *of_numbers})}
+    found += each_round(world, parts.safe_run(folder / "safe"), of_measures)
+    left = sorted(set(kinds) - {*of_classes, *of_numbers, *of_measures})
+    return {"found": found, "left out": left}
 
 
 def check_buffers(world):

@@ -49,6 +49,23 @@ def numbers(n=90):
     return ActiveDataModule(TensorItems(x, target), test=0.25, initial=10, batch_size=8)
 
 
+class Measured(ActiveDataModule):
+    measures = ("y", "z")
+    outputs = 2
+
+
+def measures(n=90):
+    """Targets beside a safety measurement."""
+    x, y = points(n)
+    target = torch.stack([x.sum(1) + y, x[:, 0]], 1)
+    return Measured(TensorItems(x, target), test=0.25, initial=10, batch_size=8)
+
+
+def two_outputs():
+    network = MLP(F, (16,), 4, dropout=0.3)
+    return Regression(network, outputs=2, likelihood="gaussian", lr=0.01)
+
+
 def classifier():
     """Batch statistics and dropout."""
     layers = [nn.Linear(F, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, C)]
@@ -134,6 +151,19 @@ def variance_run(run_dir):
         task=regressor,
         datamodule=numbers(),
         strategy="variance",
+        query_size=5,
+        budget=10,
+        posterior=MCDropout(4),
+        trainer=arguments(),
+        run_dir=run_dir,
+    )
+
+
+def safe_run(run_dir):
+    return ActiveLearner(
+        task=two_outputs,
+        datamodule=measures(),
+        strategy="safe-variance",
         query_size=5,
         budget=10,
         posterior=MCDropout(4),

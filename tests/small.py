@@ -32,6 +32,14 @@ def line(n=60, seed=0):
     return TensorItems(inputs, inputs.sum(1) + 0.1 * torch.randn(n, generator=drawn))
 
 
+def safe_line(n=60, seed=0):
+    """A noisy plane and how safe it is there: inputs [n, 4] in [0, 1], targets [n, 2]."""
+    drawn = torch.Generator().manual_seed(seed)
+    inputs = torch.rand(n, FEATURES, generator=drawn)
+    noise = 0.05 * torch.randn(n, 2, generator=drawn)
+    return TensorItems(inputs, torch.stack([inputs.sum(1), 3 * inputs[:, 0] - 1], 1) + noise)
+
+
 class Blobs(ActiveDataModule):
     classes = CLASSES
     in_features = FEATURES
@@ -41,6 +49,24 @@ def datamodule(train=None, test=None, **changes):
     train = blobs() if train is None else train
     test = blobs(30, seed=1) if test is None else test
     return Blobs(train, test, **({"initial": 6, "batch_size": 4} | changes))
+
+
+class Measured(ActiveDataModule):
+    in_features = FEATURES
+    outputs = 2
+    measures = ("y", "z")
+
+
+class MeasuredLine(Measured):
+    """To be named in a configuration."""
+
+    def __init__(self, test: float = 0.25) -> None:
+        super().__init__(safe_line(), test=test, initial=2)
+
+
+def safe_datamodule(train=None, **changes):
+    train = safe_line() if train is None else train
+    return Measured(train, safe_line(30, seed=1), **({"initial": 6, "batch_size": 4} | changes))
 
 
 def task(dropout=0.0):
@@ -55,6 +81,11 @@ def dropout_task():
 def regression_task():
     network = MLP(in_features=FEATURES, hidden=[8], outputs=2, dropout=0.3)
     return Regression(network, outputs=1, likelihood="gaussian", lr=0.02)
+
+
+def safe_task():
+    network = MLP(in_features=FEATURES, hidden=[8], outputs=4, dropout=0.3)
+    return Regression(network, outputs=2, likelihood="gaussian", lr=0.02)
 
 
 def learner(run_dir, **changes):

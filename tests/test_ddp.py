@@ -96,7 +96,7 @@ def test_every_strategy_chooses_in_each_round_what_one_process_would(found):
     for row in rows:
         assert row["two"] == row["one"], row
         assert row["apart"] < 1e-6, row
-    assert sum(row["name"].startswith("the run") for row in rows) == 4
+    assert sum(row["name"].startswith("the run") for row in rows) == 6
 
 
 def test_after_a_fit_all_ranks_hold_the_batch_statistics_of_rank_zero(found):

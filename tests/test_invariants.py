@@ -5,6 +5,7 @@ import gc
 import inspect
 import random
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.posteriors import MCDropout
 from lightning_al.records import Acquisition, Pool
 from lightning_al.strategies import build, names
+from lightning_al.testing import kind_of
 
 EARLY_ERRORS = ("has no joint", "joint(inputs)")
 
@@ -28,19 +30,22 @@ def parts(name, **data):
     strategy = build(name)
     if strategy.privileged:
         pytest.skip(f"{name} reads labels by design")
-    regression = bool({"mean", "variance"} & set(strategy.needs))
-    train, test = (small.line(), small.line(30, 1)) if regression else (None, None)
+    kind, k = kind_of(strategy), getattr(strategy, "most", 5)
+    train, test = (small.line(), small.line(30, 1)) if kind == "regression" else (None, None)
     train = data.pop("train", train)
-    module = small.datamodule(train, test, **data)
-    if regression:
+    make = small.safe_datamodule if kind == "safe" else partial(small.datamodule, test=test)
+    module = make(train, **data)
+    if kind == "regression":
         module.classes = None
+    tasks = {"regression": small.regression_task, "safe": small.safe_task}
     return {
-        "strategy": name,
-        "task": small.regression_task if regression else small.dropout_task,
+        "strategy": {"name": name, **getattr(strategy, "rehearsal", {})},
+        "task": tasks.get(kind, small.dropout_task),
         "datamodule": module,
         "posterior": MCDropout(4),
         "trainer": small.TRAINER | {"max_epochs": 1},
-        "budget": 5,
+        "query_size": k,
+        "budget": k,
     }
 
 
@@ -233,11 +238,12 @@ def test_suggest_chooses_what_round_0_chooses(learner, name):
     first = history.rounds[0]
     task = changes["task"]()
     task.load_state_dict(small.weights(history.run_dir / first.checkpoint))
-    fresh = parts(name)["datamodule"]
+    fresh, k = parts(name)["datamodule"], changes["budget"]
     fresh.seed = 0
     training = task.training
     before = global_state()
-    got = suggest(task, fresh, name, 5, posterior=MCDropout(4), seed=0)
+    spec, posterior = changes["strategy"], MCDropout(4)
+    got = suggest(task, fresh, spec, k, posterior=posterior, seed=0, remaining=k)
     assert global_state() == before
     assert got.index.tolist() == list(first.acquired)
     assert task.training == training

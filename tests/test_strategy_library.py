@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import test_strategies
+import torch
 import yaml
 from set_worlds import FIXTURES, chosen, world
 
@@ -16,6 +17,7 @@ from lightning_al.cli.command import parse
 from lightning_al.cli.configs import kind_of
 from lightning_al.cli.names import config_path, list_configs, list_overlays
 from lightning_al.strategies import STRATEGIES, build, names, registry, resolve
+from lightning_al.testing import rehearsed
 
 EACH = pytest.mark.parametrize("name", names())
 EQUIVALENT = getattr(registry, "EQUIVALENT", {})
@@ -29,11 +31,17 @@ SMALL = [
     *("--data.test", "0.8", "--trainer.max_epochs", "1", "--query_size", "4", "--budget", "8"),
     *("--progress", "false"),
 ]
+TWO_MEASURES = """
+model: {class_path: lightning_al.tasks.GPRegression, init_args: {outputs: 2}}
+data: {class_path: small.MeasuredLine}
+trainer: {max_epochs: 1}
+"""
 MEMBERS = {"digits": "--posterior.members", "diabetes": "--model.network.members"}
 BASES = {
     "classification": ["digits"],
     "regression": ["diabetes"],
     "either": ["digits", "diabetes"],
+    "safe": ["two_measures"],
 }
 RUNS = [(name, base) for name in names() for base in BASES[kind_of(name)]]
 
@@ -91,7 +99,9 @@ def test_its_file_names_it_with_its_own_defaults(name):
     }
     strategy = resolve(spec)
     assert type(strategy) is type(build(name))
-    assert config.get("posterior") == (DROPOUT if strategy.members == "many" else None)
+    # what is for a Gaussian process brings a posterior of its own
+    members = strategy.members == "many" and kind_of(name) != "safe"
+    assert config.get("posterior") == (DROPOUT if members else None)
     assert not {"data", "trainer", "budget", "query_size"} & set(config)
 
 
@@ -106,14 +116,35 @@ def late(seen):
     return replace(seen, context=replace(seen.context, round=30, n_labelled=300))
 
 
-WORLDS = [*map(world, FIXTURES), late(world("clumped"))]
+def planned(seen):
+    """The same pool with a budget."""
+    return replace(seen, context=replace(seen.context, remaining=20))
+
+
+WORLDS = [*map(planned, map(world, FIXTURES)), planned(late(world("clumped")))]
+
+
+def measured(seen):
+    """The same pool with a second output, a safety measurement, of predictions and targets."""
+    both = seen.predictions
+    mean, variance = both.mean, both.variance
+    z = 0.5 + mean.flip(0).mean(1, keepdim=True).expand_as(mean)  # about half is safe
+    two = replace(
+        both,
+        mean=torch.cat([mean, z], -1),
+        variance=torch.cat([variance, 0.1 * variance.flip(0)], -1),
+    )
+    targets = seen.context.targets[:, None].expand(-1, 2).float()
+    return replace(seen, predictions=two, context=replace(seen.context, targets=targets))
 
 
 @functools.cache
 def batches(name):
     """What a name chooses in each world, as few and as many."""
-    strategy = build(name)
-    return [frozenset(chosen(strategy, seen, k)) for seen in WORLDS for k in (3, 6, 10)]
+    strategy = rehearsed(build(name))
+    most = getattr(strategy, "most", 10)
+    worlds = map(measured, WORLDS) if kind_of(name) == "safe" else WORLDS
+    return [frozenset(chosen(strategy, seen, min(k, most))) for seen in worlds for k in (3, 6, 10)]
 
 
 def test_declared_equivalents_are_names():
@@ -138,16 +169,26 @@ def test_it_chooses_otherwise_than_every_other_unless_declared_equivalent(name):
 @pytest.mark.parametrize(("name", "base"), RUNS)
 def test_it_runs_for_three_rounds(name, base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    command = ["run", "--config", base, "--config", f"strategies/{name}", *SMALL]
-    (history,) = main([*command, MEMBERS[base], "3"])
+    strategy = build(name)
+    k = getattr(strategy, "most", 4)
+    (tmp_path / "two_measures.yaml").write_text(TWO_MEASURES)
+    config = "two_measures.yaml" if base == "two_measures" else base
+    command = ["run", "--config", config, "--config", f"strategies/{name}", *SMALL]
+    command += ["--query_size", str(k), "--budget", str(2 * k)]
+    given = getattr(strategy, "rehearsal", {})
+    command += [f"--strategy.{key}={value}" for key, value in given.items()]
+    if base in MEMBERS:
+        command += [MEMBERS[base], "3"]
+    (history,) = main(command)
     initial = history.rounds[0].n_labelled
-    assert [r.n_labelled for r in history.rounds] == [initial, initial + 4, initial + 8]
-    assert len(set(history.acquired)) == 8
+    assert [r.n_labelled for r in history.rounds] == [initial, initial + k, initial + 2 * k]
+    assert len(set(history.acquired)) == 2 * k
     assert history.name == name
     folder = history.run_dir
     assert folder.name.startswith(f"{base}-{name}-")
     written = yaml.safe_load((folder / "config.yaml").read_text())
-    assert written["strategy"] == overlay(name)["strategy"]
+    spec = overlay(name)["strategy"]
+    assert written["strategy"] == (spec if isinstance(spec, str) else spec | dict(given))
     assert written["data"]["init_args"]["test"] == 0.8
 
 

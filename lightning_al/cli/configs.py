@@ -16,6 +16,7 @@ HEADS = {
     "classification": "strategies for classes, behind a configuration: "
     "--config digits --config strategies/NAME",
     "regression": "strategies for numbers: --config diabetes --config strategies/NAME",
+    "safe": "strategies for numbers y beside a safety measurement z, safe where z >= 0",
     "either": "strategies for both",
 }
 
@@ -44,8 +45,14 @@ def configs_command(arguments: Sequence[str]) -> list[str]:
 
 
 def kind_of(strategy: str) -> str:
-    """What a registered strategy is for: "classification", "regression", or "either"."""
-    needs = set(build(strategy).needs)
+    """What a registered strategy is for: "classification", "regression", "safe", or "either".
+
+    "safe" are those for a task with two outputs, the last of which is a safety measurement.
+    """
+    built = build(strategy)
+    needs = set(built.needs)
+    if hasattr(built, "kind"):
+        return str(built.kind)
     if needs & {"probs", "logits"}:
         return "classification"
     return "regression" if needs & {"mean", "variance"} else "either"

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,30 @@ from lightning_al.records import FIELDS, Acquisition, Pool
 
 from .world import CANDIDATES, GIVEN, World
 
-__all__ = ["check_strategy"]
+__all__ = ["check_strategy", "kind_of", "rehearsed"]
 
 K = 6
+
+
+def kind_of(strategy: Any) -> str:
+    """The kind of world that a strategy is for: its own word, or told by its ``needs``."""
+    numbers = {"mean", "variance"} & set(strategy.needs)
+    kind: str = getattr(strategy, "kind", "regression" if numbers else "classification")
+    return kind
+
+
+def rehearsed(strategy: Any) -> Any:
+    """A strategy as it can be tried anywhere: with the arguments that it names for that.
+
+    A strategy that is nothing without files of its own names in ``rehearsal`` what stands in.
+    """
+    arguments = getattr(strategy, "rehearsal", None)
+    return replace(strategy, **arguments) if arguments else strategy
+
+
+def most_of(strategy: Any, k: int = K) -> int:
+    """``k``, or as many candidates as a strategy chooses at a time at the ``most``."""
+    return min(k, getattr(strategy, "most", k))
 
 
 def check_strategy(strategy: Any, *, kind: str | None = None) -> None:
@@ -28,7 +50,8 @@ def check_strategy(strategy: Any, *, kind: str | None = None) -> None:
 
     Args:
         strategy: a strategy, a factory of one, a registered name or a specification.
-        kind: "classification" or "regression"; default: told by the strategy's ``needs``.
+        kind: "classification", "regression", or "safe" (outputs y and z, a safety measurement);
+            default: the strategy's own ``kind``, or told by its ``needs``.
 
     Raises:
         AssertionError: a property that does not hold; the message names it.
@@ -38,11 +61,10 @@ def check_strategy(strategy: Any, *, kind: str | None = None) -> None:
 
     if isinstance(strategy, type) or (callable(strategy) and not hasattr(strategy, "choose")):
         strategy = strategy()
-    strategy = resolve(strategy)
-    if kind is None:
-        kind = "regression" if {"mean", "variance"} & set(strategy.needs) else "classification"
+    strategy = rehearsed(resolve(strategy))
+    kind = kind_of(strategy) if kind is None else kind
     if kind not in GIVEN:
-        raise ValueError(f"kind is 'classification' or 'regression', got {kind!r}")
+        raise ValueError(f"kind is one of {', '.join(map(repr, GIVEN))}, got {kind!r}")
     with seeded(0, 0, "check_strategy"):
         for name, check in CHECKS.items():
             with _named(strategy, name):
@@ -148,7 +170,7 @@ def _scores(strategy: Any, kind: str) -> None:
 def _distinct(strategy: QueryStrategy, kind: str) -> None:
     world = _world(strategy, kind)
     for k in (K, 1, CANDIDATES):
-        _choose(strategy, world.pool(strategy), k)
+        _choose(strategy, world.pool(strategy), most_of(strategy, k))
 
 
 def _too_many(strategy: QueryStrategy, kind: str) -> None:
@@ -175,7 +197,7 @@ def _global_random_state(strategy: QueryStrategy, kind: str) -> None:
 
     _seed_all(987_654_321)  # a seed that no strategy sets by itself
     before = state()
-    _choose(strategy, world.pool(strategy), K)
+    _choose(strategy, world.pool(strategy), most_of(strategy))
     changed = [
         name
         for name, old, new in zip(("torch", "numpy", "python"), before, state(), strict=True)
@@ -193,7 +215,7 @@ def _same_seed(strategy: QueryStrategy, kind: str) -> None:
     results = []
     for seed in (1, 2, 3):
         _seed_all(seed)
-        results.append(_choose(strategy, world.pool(strategy), K, seed=5))
+        results.append(_choose(strategy, world.pool(strategy), most_of(strategy), seed=5))
     _require(
         results[0] == results[1] == results[2],
         f"the same generator seed gave different choices: {results}; "
@@ -215,7 +237,7 @@ def _not_mutated(strategy: QueryStrategy, kind: str) -> None:
     before = {name: value.clone() for name, value in tensors.items()}
     if strategy.needs and hasattr(strategy, "score"):
         strategy.score(batch, world.context)
-    _choose(strategy, pool, K)
+    _choose(strategy, pool, most_of(strategy))
     changed = [n for n, v in tensors.items() if not torch.equal(v, before[n])]
     _require(not changed, f"the strategy writes into its input: {', '.join(changed)} changed")
 
@@ -223,8 +245,9 @@ def _not_mutated(strategy: QueryStrategy, kind: str) -> None:
 def _order(strategy: QueryStrategy, kind: str) -> None:
     world = _world(strategy, kind)
     moved = world.index[torch.randperm(CANDIDATES, generator=torch.Generator().manual_seed(1))]
-    here = [set(_choose(strategy, world.pool(strategy), K, s)) for s in range(8)]
-    there = [set(_choose(strategy, world.pool(strategy, moved), K, s)) for s in range(8)]
+    k = most_of(strategy)
+    here = [set(_choose(strategy, world.pool(strategy), k, s)) for s in range(8)]
+    there = [set(_choose(strategy, world.pool(strategy, moved), k, s)) for s in range(8)]
     deterministic = all(chosen == here[0] for chosen in here)
     _require(
         not deterministic or here == there,
@@ -234,7 +257,8 @@ def _order(strategy: QueryStrategy, kind: str) -> None:
 
 def _ties(strategy: QueryStrategy, kind: str) -> None:
     world = _world(strategy, kind).changed(lambda v: v[:1].expand_as(v).clone())
-    draws, k = 80, 3
+    k = most_of(strategy, 3)
+    draws = 40 + 120 // k  # so that no candidate is left out by chance
     pool = world.pool(strategy)
     count = dict.fromkeys(pool.index.tolist(), 0)
     for seed in range(draws):
@@ -248,7 +272,7 @@ def _ties(strategy: QueryStrategy, kind: str) -> None:
         f"{CANDIDATES} equal candidates, {draws} seeds: rows {always} always chosen, "
         f"rows {never} never; ties must be broken by the generator, not by data order",
     )
-    _choose(strategy, pool, CANDIDATES)
+    _choose(strategy, pool, most_of(strategy, CANDIDATES))
 
 
 def _nan(strategy: QueryStrategy, kind: str) -> None:

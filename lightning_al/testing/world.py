@@ -25,7 +25,9 @@ STEPS = 20  # of a fit, at most
 GIVEN = {
     "classification": ("probs", "logits", "embedding"),
     "regression": ("mean", "variance", "embedding"),
+    "safe": ("mean", "variance", "embedding"),
 }
+"""Kinds of worlds, and the fields that their models give; "safe" is a regression of y and z."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,11 @@ class World:
 
     @classmethod
     def make(cls, kind: str, samples: int, seed: int = 0) -> World:
-        """A world of one kind, "classification" or "regression", seen by some members."""
+        """A world of one kind, seen by some members.
+
+        Kinds are "classification", "regression", and "safe": a regression with two outputs, the
+        second of which is a safety measurement, safe where it is >= 0.
+        """
         generator = torch.Generator().manual_seed(seed)
 
         embedding = torch.randn(ITEMS, FEATURES, generator=generator)
@@ -59,17 +65,20 @@ class World:
 
         logits = 2 * draw(CLASSES)
         targets = torch.arange(LABELLED) % CLASSES
+        outputs = 2 if kind == "safe" else 1
         every: dict[str, Any] = {
             "probs": logits.softmax(-1),
             "logits": logits,
-            "mean": draw(1),
-            "variance": draw(1).exp(),
+            "mean": draw(outputs),
+            "variance": draw(outputs).exp(),
             "embedding": embedding,
         }
         order = (
             torch.randperm(ITEMS - 20, generator=generator) + 20
         )  # no row of the pool is a member
-        regression = kind == "regression"
+        regression = kind != "classification"
+        if regression:
+            targets = torch.stack([targets.float() + d for d in range(outputs)], 1)
         return cls(
             predictions=Predictions(torch.arange(ITEMS), **{n: every[n] for n in GIVEN[kind]}),
             index=order[:CANDIDATES],
@@ -79,7 +88,8 @@ class World:
                 n_labelled=LABELLED,
                 n_pool=CANDIDATES,
                 classes=None if regression else CLASSES,
-                targets=targets[:, None].float() if regression else targets,
+                targets=targets,
+                remaining=CANDIDATES,
             ),
         )
 
