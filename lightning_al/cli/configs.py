@@ -16,7 +16,8 @@ HEADS = {
     "classification": "strategies for classes, behind a configuration: "
     "--config digits --config strategies/NAME",
     "regression": "strategies for numbers: --config diabetes --config strategies/NAME",
-    "safe": "strategies for numbers y beside a safety measurement z, safe where z >= 0",
+    "safe": "strategies for numbers y beside a safety measurement z, safe where z >= 0: "
+    "--config townsend --config strategies/NAME",
     "either": "strategies for both",
 }
 

@@ -39,12 +39,20 @@ def check_order(
                     f"put it behind: --config {shown(later)} --config {name}"
                 )
         if not before & {"model", "data"}:
-            numbers = "mean" in resolve(config["strategy"]).needs
-            base = "diabetes" if numbers else "digits"
+            base = _base(resolve(config["strategy"]))
             raise ValueError(
                 f"{name} names a strategy alone, no model and no data; put it behind a "
                 f"configuration with data, as in --config {base} --config {name}"
             )
+
+
+def _base(strategy: Any) -> str:
+    """A shipped configuration whose data serve a strategy."""
+    if getattr(strategy, "kind", "") == "safe":
+        return "townsend"
+    if getattr(strategy, "most", None) == 1:  # a policy, which asks for one place at a time
+        return "branin"
+    return "diabetes" if "mean" in strategy.needs else "digits"
 
 
 def has_members(model: Any) -> bool:
