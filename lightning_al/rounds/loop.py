@@ -280,7 +280,7 @@ class Run:
 
         def choose() -> Acquisition:
             chosen = strategy.choose(pool, k, generator(self.it.seed, r, "choose"))
-            check_choice(chosen, k, self.dm.pool, name, pool.box)
+            check_choice(chosen, k, self.dm.pool, name, getattr(self.dm, "box", None))
             return self.desk.affordable(located(chosen, self.dm), self.progress.spent)
 
         with self._stage(r, "choose") as clock:

@@ -80,9 +80,9 @@ def suggest(
     clock = time.perf_counter()
     with seeded(seed, 0, "stage-choose"):
         acquisition: Acquisition = chosen_by.choose(pool, k, generator(seed, 0, "choose"))
-    name = strategy_name(strategy, chosen_by)
-    check_choice(acquisition, k, datamodule.pool, name, pool.box)
-    if pool.box is not None and acquisition.x is None:
+    name, box = strategy_name(strategy, chosen_by), getattr(datamodule, "box", None)
+    check_choice(acquisition, k, datamodule.pool, name, box)
+    if box is not None and acquisition.x is None:
         places = datamodule.coordinates(acquisition.index)
         acquisition = replace(acquisition, x=places, index=None)
     return replace(acquisition, seconds=time.perf_counter() - clock)
