@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from lightning_al.benchmark.figures import safety
 from lightning_al.benchmark.grid import FULL_DATA
 from lightning_al.benchmark.report import markdown_table, report_of, write_report
 from lightning_al.benchmark.results import Results
@@ -188,6 +189,75 @@ def test_a_run_folder_has_a_report_too(tmp_path, capsys):
     assert "negative log-likelihood" in other.page.read_text()
     with pytest.raises(LookupError, match="test/accuracy"):
         main(["report", str(run), "--metric", "test/acuracy"])
+
+
+def safe_runs(share=0.9):
+    """The second data set measures safety, the first one does not."""
+    frame = made(seeds=3, metric="test/rmse", up=False, leads={"random": 0.0, "policy": 0.05})
+    frame["value"] += 2
+    frame["test/rmse"] = frame["value"]
+    measured = (frame["data"] == "two") & (frame["round"] > 0)
+    frame.loc[measured, ["safe_share", "unsafe_distance"]] = share, 0.1
+    frame["n_acquired"] = (frame["round"] < 2).astype(int)
+    return frame
+
+
+def parts(text):
+    """Sections of a page by the first word of their heading."""
+    found = re.split(r"<h2[^>]*>", text)[1:]
+    return {re.match(r"\w+", part).group(0): part for part in found}
+
+
+def test_columns_are_shown_where_the_results_have_them(page, tmp_path):
+    plain = parts(page[0].page.read_text())
+    for name in ("one", "two"):
+        assert "<h3>Time</h3>" in plain[name]
+        assert re.findall(r"<th>(ms \w+|safe share|final RMSE)</th>", plain[name]) == [
+            *("ms fit", "ms query"),
+        ]
+    report = report_of(safe_runs(), {**FACTS, "metric": "test/rmse"}, tmp_path)
+    sections = parts(report.page.read_text())
+    heads = {
+        n: re.findall(r"<th>([a-z ]*(?:RMSE|safe|ms)[a-z ]*)</th>", s) for n, s in sections.items()
+    }
+    assert heads["one"] == ["final RMSE", "ms fit", "ms query"]
+    assert heads["two"] == ["final RMSE", "safe share", "unsafe distance", "ms fit", "ms query"]
+    assert "At deployment" in sections["one"]
+    assert "Share of safe queries" not in sections["one"]
+    assert "Share of safe queries" in sections["two"]
+    assert {p.stem for p in report.pictures if "safety" in p.name} == {"safety-two-net-10-a-query"}
+    assert "under 95 % safe queries at gamma = 0.05" in sections["two"]
+    assert sections["two"].count('<td class="worse">0.9 ± 0</td>') == 2
+    assert "fit</th>" not in sections["How"]
+    fine = report_of(safe_runs(0.97), {**FACTS, "metric": "test/rmse"}, tmp_path / "fine")
+    assert 'class="worse">0.97' not in fine.page.read_text()
+
+
+def test_the_curve_of_safety_is_drawn_against_queries():
+    frame = safe_runs()
+    facts = {**FACTS, "metric": "test/rmse"}
+    one, two = settings(per_run(frame, facts))
+    assert safety(one, frame) is None
+    assert safety(two, made()) is None
+    (axes,) = safety(two, frame).axes
+    assert axes.get_xlabel() == "queries"
+    *curves, limit = axes.lines
+    for curve in curves:
+        np.testing.assert_allclose(curve.get_data(), [[10, 30], [0.9, 0.9]])
+    assert set(limit.get_ydata()) == {0.95}
+
+
+def test_one_error_of_many_runs_is_said_once(tmp_path):
+    frame = made(data=["one"], seeds=4)
+    gone = frame["strategy"].isin(["same", "bad"])
+    frame.loc[gone, ["status", "error"]] = "failed", "FileNotFoundError: no table"
+    text = report_of(frame, FACTS, tmp_path).page.read_text()
+    assert "8 runs have failed" in text
+    failed = parts(text)["Failed"]
+    assert failed.count("no table") == 1
+    assert "bad, same" in failed
+    assert "0, 1, 2, 3" in failed
+    assert "not run: FileNotFoundError: no table (4 of 4 runs)" in parts(text)["one"]
 
 
 # --- in a browser --------------------------------------------------------------------------------

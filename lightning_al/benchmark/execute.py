@@ -21,6 +21,8 @@ __all__ = ["ONE_THREAD", "execute", "lost"]
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 """The environment of a process that computes on one thread."""
+MODEL_FREE = ("random", "policy")
+"""Strategies that choose without the fitted model: its fit is no part of what a query costs."""
 
 
 def execute(
@@ -37,7 +39,8 @@ def execute(
 
     Returns:
         ``run_id``, ``status`` ("done", "failed" or "busy": another process is at work on it),
-        ``error``, ``rows`` (one a round), ``seconds``, ``host`` and ``process``.
+        ``error``, ``rows`` (one a round, with the items ``acquired``, and ``asks_model``: whether
+        the strategy chooses with the fitted model), ``seconds``, ``host`` and ``process``.
     """
     start = time.perf_counter()
     outcome = _told(spec)
@@ -112,7 +115,11 @@ def _run(spec: RunSpec, folder: Path) -> list[dict[str, Any]]:
         history = run.rounds()
     if history.waiting:
         raise ValueError(f"a benchmark cannot wait for people: {history.stopped}")
-    return [{**r.row(), "acquired": [int(i) for i in r.acquired]} for r in history.rounds]
+    model = run.name not in MODEL_FREE
+    return [
+        {**r.row(), "acquired": [int(i) for i in r.acquired], "asks_model": model}
+        for r in history.rounds
+    ]
 
 
 def _pool_size(parts: Any, config: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""Pictures of a benchmark: learning curves, critical differences, penalties, time."""
+"""Pictures of a benchmark: learning curves, safety, critical differences, penalties, time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from lightning_al.rounds.plots import COLOURS, INK, learning_curve
 from lightning_al.rounds.records import History, Round
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from .summary import Setting
 
-__all__ = ["critical_difference", "curves", "penalties", "times"]
+__all__ = ["critical_difference", "curves", "penalties", "safety", "times"]
 
 
 def curves(setting: Setting, frame: pd.DataFrame) -> Figure:
@@ -52,12 +53,57 @@ def curves(setting: Setting, frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _history(run: pd.DataFrame, metric: str, name: str) -> History:
+def _history(
+    run: pd.DataFrame, metric: str, name: str, column: str = "value", first: int = 0
+) -> History:
+    """The curve of a run: a column against the labelled items beyond the ``first`` ones."""
     rounds = [
-        Round(i, int(n), 0, {metric: float(v)}, 0, None)
-        for i, (n, v) in enumerate(zip(run["n_labelled"], run["value"], strict=True))
+        Round(i, int(n) - first, 0, {metric: float(v)}, 0, None)
+        for i, (n, v) in enumerate(zip(run["n_labelled"], run[column], strict=True))
     ]
     return History(Path(), tuple(rounds), name=name)
+
+
+def safety(setting: Setting, frame: pd.DataFrame, gamma: float = 0.05) -> Figure | None:
+    """Share of safe queries until each fit against queries; None where none is known.
+
+    Strategies have the colours of :func:`curves`. A dashed line is the share 1 - gamma.
+    """
+    if "safe_share" not in frame:
+        return None
+    rows = frame[frame["run_id"].isin(setting.runs["run_id"])]
+    if rows["safe_share"].isna().all():
+        return None
+    order = setting.runs.groupby("strategy")["area"].mean()
+    order = order.sort_values(ascending=not setting.higher_is_better)
+    histories = []
+    for name in order.index.drop(FULL_DATA, errors="ignore"):
+        for _, run in rows[rows["strategy"] == name].groupby("run_id"):
+            run = run.sort_values("round")
+            first = int(run["n_labelled"].iloc[0])
+            histories.append(_history(run, "safe_share", name, "safe_share", first))
+    figure = learning_curve(histories, metric="safe_share")
+    axes = figure.axes[0]
+    axes.set_xlabel("queries")
+    axes.set_ylabel("share of safe queries")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    low = min(1 - gamma, *(float(np.min(np.asarray(line.get_ydata()))) for line in axes.lines))
+    axes.set_ylim(max(-0.02, low - 0.05), 1.02)
+    axes.axhline(1 - gamma, color="#888888", linestyle="--", linewidth=1.2, zorder=1)
+    if (names := axes.get_legend()) is not None:  # curves of shares fill the whole of the axes
+        handles = [handle for handle in names.legend_handles if handle is not None]
+        texts = [text.get_text() for text in names.get_texts()]
+        names.remove()
+        figure.legend(
+            handles,
+            texts,
+            loc="outside lower center",
+            ncols=3,
+            frameon=False,
+            fontsize=10,
+            labelcolor=INK,
+        )
+    return figure
 
 
 def critical_difference(

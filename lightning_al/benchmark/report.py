@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -20,14 +21,20 @@ from lightning_al.rounds.plots import GRID, INK
 
 from . import figures
 from .ceilings import GREEDY
+from .deployment import deployment
+from .deployment_table import columns, is_deployment, sentences
 from .grid import FULL_DATA
+from .maps import draw
 from .results import Results
 from .statistics import average_ranks, friedman, penalty_matrix
 from .summary import SETTING, Setting, paired, per_run, records, settings, summary
+from .traces import read_trace, run_folders
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from .deployment import Deployed
 
 __all__ = ["Report", "markdown_table", "write_report"]
 
@@ -66,7 +73,10 @@ def write_report(
         facts["metric"] = metric
         higher = larger_is_better(metric) is not False
         frame = frame.assign(value=frame[metric], metric=metric, higher_is_better=higher)
-    return report_of(frame, facts, Path(out or root), source=Path(root))
+    folders: dict[str, Path] = {}
+    for folder, (its_frame, _) in zip((root, *more), read, strict=True):
+        folders |= run_folders(Path(folder), its_frame)
+    return report_of(frame, facts, Path(out or root), source=Path(root), folders=folders)
 
 
 def _read(root: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -79,9 +89,22 @@ def _read(root: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def report_of(
-    frame: pd.DataFrame, facts: Mapping[str, Any], out: Path, *, source: Path | None = None
+    frame: pd.DataFrame,
+    facts: Mapping[str, Any],
+    out: Path,
+    *,
+    source: Path | None = None,
+    folders: Mapping[str, Path] = MappingProxyType({}),
 ) -> Report:
-    """The report of a tidy table; see :func:`write_report`."""
+    """The report of a tidy table; see :func:`write_report`.
+
+    Args:
+        frame: the table.
+        facts: what the benchmark compares.
+        out: folder to write into.
+        source: where the table is from.
+        folders: of runs, by run id, whose queries can be drawn.
+    """
     from jinja2 import Environment
 
     runs = per_run(frame, facts)
@@ -89,9 +112,16 @@ def report_of(
         raise LookupError(f"no run in {source or 'the table'} has ended well yet")
     table = summary(runs, facts)
     pictures = _Pictures(out / "figures")
-    sections = [_section(s, table, frame, facts, pictures) for s in settings(runs)]
+    deployed = deployment(frame, reference=facts.get("reference", "random"))
+    sections = [
+        _section(s, table, frame, facts, pictures)
+        | _deployed(s, [d for d in deployed if d.place == tuple(s.place.values())])
+        | {"safety": _safety(s, frame, pictures), "map": _map(s, folders, pictures)}
+        for s in settings(runs)
+    ]
     overall = _overall(runs, frame, pictures)
     failed = frame[frame["status"] == "failed"].drop_duplicates("run_id")
+    lost = failed.groupby(["data", "error"], sort=True, as_index=False)
     text = (files("lightning_al.benchmark") / "report.html.jinja").read_text()
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "signed": _signed}
@@ -101,7 +131,8 @@ def report_of(
         metrics=", ".join(human_name(m) for m in dict.fromkeys(runs["metric"])),
         sections=sections,
         overall=overall,
-        failed=records(failed),
+        failed=len(failed),
+        lost=records(lost.agg(dict.fromkeys(("strategy", "run_id", "seed"), _listed))),
         runs=int(frame.loc[frame["status"] == "done", "run_id"].nunique()),
         seeds=int(runs.groupby([*SETTING, "strategy"]).size().max()),
         hosts=sorted({str(h) for h in frame["host"].dropna()} - {""}),
@@ -129,7 +160,7 @@ def _section(
         mine = mine[mine[name] == setting.place[name]]
     rows = records(mine)
     full = rows[0]["full_data"] if rows else math.nan
-    key = re.sub(r"[^a-z0-9]+", "-", setting.name.lower()).strip("-")
+    key = _key(setting)
     return {
         "name": setting.name,
         "metric": human_name(setting.metric),
@@ -141,6 +172,51 @@ def _section(
         "curve": pictures.add(f"curve-{key}", figures.curves(setting, frame)),
         "times": pictures.add(f"time-{key}", figures.times(setting)),
     }
+
+
+def _key(setting: Setting) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", setting.name.lower()).strip("-")
+
+
+def _listed(values: pd.Series) -> str:
+    return ", ".join(sorted(values.astype(str).unique()))
+
+
+def _deployed(setting: Setting, rows: Sequence[Deployed]) -> dict[str, Any]:
+    """A setting's second table and what it allows to say; the best area first, as in the first."""
+    area = setting.runs.groupby("strategy")["area"].mean()
+    order = list(area.sort_values(ascending=not setting.higher_is_better).index)
+    place = {name: i for i, name in enumerate(order)}
+    return {
+        "end": "At deployment" if is_deployment(rows) else "Time",
+        "columns": columns(rows),
+        "deployed": sorted(rows, key=lambda row: place.get(row.strategy, len(place))),
+        "said": [f"{setting.name}: {text}" for text in sentences(rows)],
+    }
+
+
+def _safety(setting: Setting, frame: pd.DataFrame, pictures: _Pictures) -> str | None:
+    figure = figures.safety(setting, frame)
+    return None if figure is None else pictures.add(f"safety-{_key(setting)}", figure)
+
+
+def _map(setting: Setting, folders: Mapping[str, Path], pictures: _Pictures) -> str | None:
+    """Where each strategy asked, in the run of the least seed whose folder lies here."""
+    runs = setting.runs[setting.runs["run_id"].isin(list(folders))]
+    if not len(runs):
+        return None
+    runs = runs[runs["strategy"] != FULL_DATA].sort_values(["seed", "fold"])
+    first = runs.drop_duplicates("strategy")
+    order = setting.runs.groupby("strategy")["area"].mean()
+    order = order.sort_values(ascending=not setting.higher_is_better)
+    by_name = dict(zip(first["strategy"], first["run_id"], strict=True))
+    found = []
+    for name in (n for n in order.index if n in by_name):
+        trace = read_trace(folders[by_name[name]], name)
+        if trace is None:
+            return None  # the data of all strategies of a setting are the same
+        found.append(trace)
+    return pictures.add(f"map-{_key(setting)}", draw(found)) if found else None
 
 
 def _claims(
