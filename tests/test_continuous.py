@@ -9,6 +9,7 @@ import small
 import torch
 
 from lightning_al import ActiveLearner, replay
+from lightning_al.cli.specs import ORACLES, make
 from lightning_al.datamodules import ContinuousDataModule, TensorItems
 from lightning_al.oracles import Awaited, CostlyOracle, FileOracle, FunctionOracle, NoisyOracle
 from lightning_al.records import Acquisition, Box
@@ -288,6 +289,20 @@ def test_a_function_answers_where_the_data_do_not(tmp_path):
     assert len(history.acquired) == 4
     assert torch.cat(seen).flatten().tolist() == [0.25] * 4
     assert dm.labels(torch.tensor([0])).item() == 0.0625
+
+
+def test_a_function_may_be_named_by_its_import_path(tmp_path):
+    oracle = make(ORACLES, {"name": "Function", "function": "torch.sum"}, "ask")
+    dm = line()
+    dm.start(0)
+    dm.place(torch.tensor([[0.5], [1.0]]), 3)
+    assert oracle.function is torch.sum
+    with pytest.raises(LookupError, match=r"no function at 'my_lab\.measure'"):
+        FunctionOracle("my_lab.measure")
+    with pytest.raises(TypeError, match="takes a function of the inputs, got int"):
+        FunctionOracle(3)
+    with pytest.raises(TypeError, match="gives a tensor"):
+        FunctionOracle(lambda x: object()).ask(torch.tensor([3]), dm, 0)
 
 
 def test_the_oracle_of_the_data_needs_a_function(tmp_path):

@@ -298,7 +298,7 @@ def test_oracles_by_short_names_one_around_another():
         make(ORACLES, path, "ask")
     assert {*ORACLES.names()} == {
         *("AbstainingOracle", "CommitteeOracle", "CostlyOracle", "DelayedOracle", "FileOracle"),
-        *("NoisyOracle", "SimulatedOracle"),
+        *("FunctionOracle", "NoisyOracle", "SimulatedOracle"),
     }
     assert isinstance(make(ORACLES, "File", "ask"), FileOracle)
     assert issubclass(Awaited, Exception)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +21,25 @@ class FunctionOracle:
 
     Args:
         function: inputs [K, ...] of the chosen items, as the data set has them -> answers [K, ...],
-            or a mapping of them by name (``{"y": [K], "z": [K]}``). Places of a box are float64.
+            or a mapping of them by name (``{"y": [K], "z": [K]}``); or its import path. Places of a
+            box are float64.
         cost: of each answer.
+
+    Raises:
+        LookupError: nothing at the import path.
+        TypeError: no function.
     """
 
-    function: Callable[[Any], Any]
+    function: Callable[[Any], Any] | str
     cost: float = 1.0
+
+    def __post_init__(self) -> None:
+        found = _imported(self.function) if isinstance(self.function, str) else self.function
+        if not callable(found):
+            raise TypeError(
+                f"FunctionOracle takes a function of the inputs, got {type(found).__name__}"
+            )
+        object.__setattr__(self, "function", found)
 
     def price(self, index: Tensor, datamodule: Any) -> Tensor:
         """What each item [K] costs."""
@@ -38,12 +52,23 @@ class FunctionOracle:
             TypeError: it gives neither a tensor nor a mapping of tensors.
         """
         at = getattr(datamodule, "coordinates", None)
-        found = self.function(datamodule.pool_items.inputs(index) if at is None else at(index))
+        function: Any = self.function
+        found = function(datamodule.pool_items.inputs(index) if at is None else at(index))
         if isinstance(found, Mapping):
             values = {str(name): _tensor(value) for name, value in found.items()}
         else:
             values = {"y": _tensor(found)}
         return Answers(values=values, cost=self.price(index, datamodule))
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LookupError(
+            f"no function at {path!r} ({error}); give an import path such as my_lab.measure"
+        ) from None
 
 
 def _tensor(value: Any) -> Tensor:
