@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 FINE = 81  # points of the truth along each side of a map, ten times as many along a line
+WIDE = 6.5  # inches
 COLUMNS = 4
 ORDER = "plasma"
 BOUNDARY = "#111111"
@@ -172,7 +173,7 @@ def _legend(figure: Figure, panels: NDArray[Any]) -> None:
         list(seen.values()),
         list(seen),
         loc="outside lower center",
-        ncols=len(seen),
+        ncols=len(seen) if figure.get_figwidth() > WIDE else 2,  # four marks in a line need it
         frameon=False,
         fontsize=10,
         labelcolor=INK,
