@@ -15,6 +15,7 @@ from lightning_al.benchmark.deployment import deployment
 from lightning_al.benchmark.grid import read_bench
 from lightning_al.benchmark.maps import draw
 from lightning_al.benchmark.report import write_report
+from lightning_al.benchmark.safe_area import area_of
 from lightning_al.benchmark.traces import Trace, read_trace, run_folders
 from lightning_al.cli import main
 from lightning_al.datamodules import problems
@@ -184,6 +185,20 @@ def test_the_safe_boundary_is_where_g_is_zero():
     assert "queries that were not safe" not in labels
 
 
+def test_the_safe_area_of_a_run_that_measured_everywhere_is_the_whole_one():
+    problem = problems.problem("townsend")
+    x, _, g = problem.grid(15)
+    x, z = x.numpy(), g.numpy()
+    trace = Trace("all", problem, x[:5], z[:5], x[5:], z[5:], z[5:], z[:5])
+    found = area_of(trace)
+    assert found["safe"] == pytest.approx(0.684, abs=0.02)  # published share of the domain
+    assert 0.8 * found["safe"] < found["true_positive"] <= found["safe"]
+    assert found["false_positive"] < 0.02
+    unsafe = Trace("no", problem, x[:5], z[:5], x[5:], z[5:], -np.abs(z[5:]), -np.abs(z[:5]))
+    assert area_of(unsafe)["true_positive"] < 0.1
+    assert area_of(Trace("free", problem, x[:5], z[:5], x[5:], z[5:])) is None
+
+
 def test_the_greys_are_the_true_function_the_right_way_round():
     axes = draw([made(data="branin", z=False)]).axes[0]
     filled = next(c for c in axes.collections if c.get_label() == "_f")
@@ -236,6 +251,8 @@ def test_the_page_shows_maps_safety_and_time(bench):
     for column in ("safe share", "unsafe distance", "ms fit", "ms query"):
         assert f"<th>{column}</th>" in text
     assert "Share of safe queries" in text
+    assert "What may be declared safe at the end" in text
+    assert "What may be declared safe at the end" not in by_name["branin"]
     assert "times as " in text
     assert "not run: LookupError: no policy named" in by_name["branin"]
     assert "hpfs_terms.csv" in by_name["Failed"]

@@ -26,6 +26,7 @@ from .deployment_table import columns, is_deployment, sentences
 from .grid import FULL_DATA
 from .maps import draw
 from .results import Results
+from .safe_area import areas
 from .statistics import average_ranks, friedman, penalty_matrix
 from .summary import SETTING, Setting, paired, per_run, records, settings, summary
 from .traces import read_trace, run_folders
@@ -116,7 +117,11 @@ def report_of(
     sections = [
         _section(s, table, frame, facts, pictures)
         | _deployed(s, [d for d in deployed if d.place == tuple(s.place.values())])
-        | {"safety": _safety(s, frame, pictures), "map": _map(s, folders, pictures)}
+        | {
+            "safety": _safety(s, frame, pictures),
+            "map": _map(s, folders, pictures),
+            "areas": areas(s, folders),
+        }
         for s in settings(runs)
     ]
     overall = _overall(runs, frame, pictures)

@@ -42,6 +42,7 @@ class Trace:
     queries: Array  # [T, D], first to last
     y: Array  # [T], as measured
     z: Array | None = None  # [T]; a query is safe where z >= 0
+    initial_z: Array | None = None  # [N0]
 
     @property
     def unsafe(self) -> NDArray[np.bool_]:
@@ -98,6 +99,7 @@ def read_trace(folder: Path, name: str | None = None) -> Trace | None:
         torch.cat(queries).numpy(),
         measured.get("y", np.full(sum(map(len, queries)), np.nan)),
         measured.get("z"),
+        targets[:, 1].double().numpy() if targets.shape[1] > 1 else None,
     )
 
 
