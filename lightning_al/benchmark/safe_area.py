@@ -23,7 +23,6 @@ __all__ = ["Area", "area_of", "areas"]
 
 GAMMA = 0.05
 SIDE = 41  # points along each side of the grid
-KEYS = ("true_positive", "false_positive", "safe")
 
 
 @dataclass(frozen=True)
@@ -77,18 +76,21 @@ def areas(setting: Setting, folders: Mapping[str, Path]) -> Sequence[Area]:
         folders: run id -> folder of its journal.
     """
     found: dict[str, list[dict[str, float]]] = {}
-    for run in setting.runs.itertuples():
-        if run.run_id not in folders:
+    columns = (setting.runs[name].astype(str) for name in ("run_id", "strategy"))
+    for run_id, strategy in zip(*columns, strict=True):
+        if run_id not in folders:
             continue
-        trace = read_trace(folders[run.run_id], run.strategy)
+        trace = read_trace(folders[run_id], strategy)
         area = None if trace is None else area_of(trace)
         if area is None:
             return ()  # the data of all runs of a setting are the same
-        found.setdefault(str(run.strategy), []).append(area)
+        found.setdefault(strategy, []).append(area)
     rows = [
         Area(
-            name,
-            *(float(np.mean([a[key] for a in mine])) for key in KEYS),
+            strategy=name,
+            found=float(np.mean([area["true_positive"] for area in mine])),
+            wrong=float(np.mean([area["false_positive"] for area in mine])),
+            safe=float(np.mean([area["safe"] for area in mine])),
             runs=len(mine),
         )
         for name, mine in found.items()
