@@ -51,6 +51,9 @@ class ContinuousDataModule(ActiveDataModule):
         ValueError: bounds that make no box, or nothing to measure with.
     """
 
+    _points: Tensor  # [n, D] measured places, those of the start first
+    _targets: Tensor  # of the start
+
     def __init__(
         self,
         low: Sequence[float],
@@ -83,6 +86,7 @@ class ContinuousDataModule(ActiveDataModule):
         self.function, self.noise, self.candidates = function, noise, candidates
         self.measures = tuple(measures)
         self.begin, self.tested = initial, test
+        self._begun: int | None = None  # the seed whose start was measured
         self.in_features, self.outputs = len(self.box.low), len(self.measures)
 
     # --- what is measured --------------------------------------------------------------------
@@ -154,6 +158,10 @@ class ContinuousDataModule(ActiveDataModule):
         return Splits(self._items(), self._test)
 
     def _begin(self, seed: int) -> None:
+        """The places and the test set of a seed, measured once: a function may be dear."""
+        if seed == self._begun:
+            self._points = self._points[: len(self._targets)]
+            return
         self._points, self._targets = self.draw_initial(generator(seed, 0, "initial-places"))
         shape = () if len(self.measures) == 1 else (len(self.measures),)
         d = len(self.box.low)
@@ -165,6 +173,7 @@ class ContinuousDataModule(ActiveDataModule):
         if not self.box.holds(self._points.double()):
             raise ValueError("initial places lie outside the box; widen it, or leave them out")
         self._test = self.draw_test(generator(seed, 0, "test-places"))
+        self._begun = seed
 
     def _items(self) -> TensorItems:
         """Measured places, then the candidates of the round; NaN where nothing was given."""

@@ -20,6 +20,7 @@ __all__ = [
     "expected_improvement",
     "incumbent",
     "min_unsafe_entropy",
+    "needed_deviations",
     "predictive_entropy",
     "probability_of_improvement",
     "regression_bald",
@@ -347,6 +348,14 @@ def _with_safety(
     if variance is not None:
         spread = spread + variance.double().mean(1)
     return centre.mean(1), spread, full(mean).dtype
+
+
+def needed_deviations(gamma: float) -> float:
+    """Deviations that z must lie above 0 to be safe but for a probability of gamma, in (0, 1].
+
+    Minus infinity at gamma = 1. What :func:`safe_deviations` is compared with.
+    """
+    return float(-torch.special.ndtri(torch.tensor(gamma, dtype=torch.float64)))
 
 
 def safe_deviations(mean: Tensor, variance: Tensor | None = None) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lightning_al.acquisition import min_unsafe_entropy as minimise_unsafe
-from lightning_al.acquisition import predictive_entropy, safe_deviations
+from lightning_al.acquisition import needed_deviations, predictive_entropy, safe_deviations
 from lightning_al.records import Acquisition, Context, Pool, Predictions
 
 from .base import Described, ScoreStrategy
@@ -55,7 +55,7 @@ def safe_first(
     check_k(wanted, k)
     wanted = wanted.masked_fill(safety.isnan(), torch.nan)
     safety = safety.masked_fill(wanted.isnan(), torch.nan)
-    enough = safety >= _deviations(gamma)
+    enough = safety >= needed_deviations(gamma)
     first, others = (which.nonzero().squeeze(1) for which in (enough, ~enough))
     count = min(k, len(first))
     rows = first[top_k(wanted[first], count, generator)]
@@ -63,11 +63,6 @@ def safe_first(
         behind = (safety if fallback == "safest" else wanted)[others]
         rows = torch.cat([rows, others[top_k(behind, k - count, generator)]])
     return rows, count
-
-
-def _deviations(gamma: float) -> float:
-    """Deviations that z must lie above 0 to be safe enough; minus infinity at gamma = 1."""
-    return float(-torch.special.ndtri(torch.tensor(gamma, dtype=torch.float64)))
 
 
 def _check(gamma: float, fallback: str = "all") -> None:

@@ -103,6 +103,25 @@ def test_each_seed_has_its_own_start_and_test_set():
     assert torch.equal(dm.splits.test.inputs[0], tested)
 
 
+def test_the_start_of_a_seed_is_measured_once():
+    counts = []
+
+    def counted(x):
+        counts.append(len(x))
+        return wave(x)
+
+    dm = ContinuousDataModule([0.0], [2.0], counted, initial=3, test=20, candidates=50)
+    dm.setup()
+    begin = dm.fingerprint()
+    dm.place(torch.tensor([[0.5]]), 3)
+    dm.acquire(torch.tensor([3]), torch.tensor([7.0]))
+    dm.start(0)
+    assert dm.fingerprint() == begin
+    assert counts == [3, 20]
+    dm.start(1)
+    assert counts == [3, 20, 3, 20]
+
+
 def test_places_take_the_next_positions_and_stay_through_rounds():
     dm = line()
     dm.start(0)

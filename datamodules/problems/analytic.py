@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_al.records import Box
 
-from .base import CENTRE, NOISE, Measured, Problem, accept, uniform
+from .base import CENTRE, NOISE, Measured, Problem, accept, noisy, uniform
 
 __all__ = [
     "ANALYTIC",
@@ -134,12 +134,7 @@ class Analytic(Problem):
 
     def measure(self, x: Tensor, generator: torch.Generator) -> Measured:
         """Noisy y and z at places [n, D]; the noise of y is drawn before that of z."""
-        f, g = self.truth(x)
-
-        def noisy(value: Tensor) -> Tensor:
-            return value + NOISE * torch.randn(len(x), generator=generator, dtype=torch.float64)
-
-        return Measured(x.double(), noisy(f), None if g is None else noisy(g))
+        return noisy(x, *self.truth(x), generator)
 
     def initial(self, n: int, generator: torch.Generator) -> Measured:
         """Uniform points [n]; in a safe problem from the centre box, z >= 0 with its noise."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..sources import Resource, data_root
 
-__all__ = ["CENTRE", "NOISE", "Drawn", "Measured", "Problem", "accept", "uniform"]
+__all__ = ["CENTRE", "NOISE", "Drawn", "Measured", "Problem", "accept", "noisy", "uniform"]
 
 CENTRE = (0.4, 0.6)  # sides of the box that the initial points of safe problems lie in
 NOISE = 0.1  # deviation of the measurement noise on y and z
@@ -137,6 +137,15 @@ class Problem:
     def published(self, generator: torch.Generator) -> Problem:
         """The problem with constants estimated as in the original code, where it does so."""
         return self
+
+
+def noisy(x: Tensor, f: Tensor, g: Tensor | None, generator: torch.Generator) -> Measured:
+    """Measurements at places [n, D] of what is f [n] and g [n]; y's noise is drawn before z's."""
+
+    def add(value: Tensor) -> Tensor:
+        return value + NOISE * torch.randn(len(x), generator=generator, dtype=torch.float64)
+
+    return Measured(x.double(), add(f), None if g is None else add(g))
 
 
 def uniform(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..datasets.parsers import Array, Parser, Text
 from ..sources import Resource, Source, data_root
-from .base import CENTRE, NOISE, Measured, Problem, accept
+from .base import CENTRE, Measured, Problem, accept, noisy
 
 __all__ = ["COEFFICIENTS", "FLUID_SYSTEM", "FluidSystem", "pressure", "trajectories"]
 
@@ -164,12 +164,7 @@ class FluidSystem(Problem):
 
     def measure(self, x: Tensor, generator: torch.Generator) -> Measured:
         """Noisy y and z at places [n, 7]; the noise of y is drawn before that of z."""
-        f, g = self.truth(x)
-        y, z = (
-            value + NOISE * torch.randn(len(x), generator=generator, dtype=torch.float64)
-            for value in (f, g)
-        )
-        return Measured(x.double(), y, z)
+        return noisy(x, *self.truth(x), generator)
 
     def initial(self, n: int, generator: torch.Generator) -> Measured:
         """Trajectories [n] inside the centre box with z >= 0."""

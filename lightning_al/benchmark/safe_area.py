@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from lightning_al.acquisition import needed_deviations
 from lightning_al.policies.metrics import SafeArea
 from lightning_al.randomness import seeded
 from lightning_al.tasks import GPRegression
@@ -62,9 +63,8 @@ def area_of(trace: Trace, *, gamma: float = GAMMA, side: int = SIDE) -> dict[str
         task.learn(x, z)
     mean, variance = (part[:, 0] for part in task.moments(grid))
     deviation = (variance + task.noise_variance()).sqrt()
-    enough = torch.special.ndtri(torch.tensor(1 - gamma, dtype=torch.float64))
     metric = SafeArea()
-    metric.update(mean / deviation >= enough, g)
+    metric.update(mean / deviation >= needed_deviations(gamma), g)
     return {name: float(value) for name, value in metric.compute().items()}
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_al.acquisition import needed_deviations
 from lightning_al.gp import ExactGP, Prior, fit_exact
 
 __all__ = ["Guard", "Moved", "SafetyFilter", "leave_one_out", "toward", "upper_quantile"]
@@ -139,7 +140,7 @@ class SafetyFilter:
 
     def guard(self, process: ExactGP, scale: float = 1.0) -> Guard:
         """The guard of a process that is there already, of z in units of ``scale``."""
-        needed = float(-torch.special.ndtri(torch.tensor(self.gamma, dtype=torch.float64)))
+        needed = needed_deviations(self.gamma)
         if self.kind == "gp":
             return Guard(process, scale, needed)
         mean, deviation = leave_one_out(process)
