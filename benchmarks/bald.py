@@ -22,7 +22,7 @@ def plain(probs: Tensor) -> Tensor:
 def contenders(probs: Tensor) -> dict:
     """Name -> a call without arguments that gives the scores [N]."""
     found = {
-        "lightning_al.measures.bald": lambda: measures.bald(probs),
+        "lightning_al.scores.classification.bald": lambda: measures.bald(probs),
         "plain torch (entr)": lambda: plain(probs),
     }
     try:

@@ -26,7 +26,7 @@ from peers import quiet
 
 def accuracy(seed: int, first: str, size: int, settings: list[str]) -> float:
     """Test accuracy in points after the first fit, on ``size`` items that ``first`` chose."""
-    from lightning_al.cli.build import Parts
+    from lightning_al.assembly.parts import Parts
     from lightning_al.cli.command import parse
 
     quiet()

@@ -29,12 +29,12 @@ import torch
 from timing import interleaved, one_thread, seconds
 from torch import Tensor
 
-from lightning_al.benchmark.deployment import deployment
-from lightning_al.benchmark.deployment_table import markdown, sentences
 from lightning_al.cli import main as command
-from lightning_al.cli.names import config_path
+from lightning_al.cli.shipped import config_path
 from lightning_al.datamodules import problems
 from lightning_al.policies import Policy, SetPolicy
+from lightning_al.studies.asal.deployment import deployment
+from lightning_al.studies.asal.deployment_table import markdown, sentences
 from lightning_al.tasks import GPRegression
 
 ASKED = 100  # times as fast as scikit-learn's step

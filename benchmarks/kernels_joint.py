@@ -24,10 +24,10 @@ from peers import quiet, with_peers
 from timing import interleaved, medians, one_thread, seconds, show
 from torch import Tensor
 
-from lightning_al.strategies.kernels.bait import bait
 from lightning_al.strategies.kernels.batch_bald import batch_bald
-from lightning_al.strategies.kernels.batch_epig import SAMPLES, batch_epig
 from lightning_al.strategies.kernels.cover import Cover, facility_location, max_herding, prob_cover
+from lightning_al.strategies.kernels.greedy_fisher import bait
+from lightning_al.strategies.kernels.joint_epig import SAMPLES, batch_epig
 from lightning_al.strategies.kernels.typiclust import typiclust
 
 

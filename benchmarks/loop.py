@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 if TYPE_CHECKING:
-    from lightning_al.rounds import History, Round
+    from lightning_al.history.records import History, Round
 
 ROUNDS, QUERY, EPOCHS, BATCH, ASK = 20, 20, 20, 32, 1.15
 SIZES = [QUERY * (i + 1) for i in range(ROUNDS)]

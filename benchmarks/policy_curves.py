@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_al.policies.progress import KEPT
+from lightning_al.policies.training_progress import KEPT
 from lightning_al.policies.training_record import read_metrics
 
 Losses = Mapping[int, float]  # by step, counted from 0

@@ -44,8 +44,8 @@ def once(items: int, posterior: str) -> dict[str, float]:
     from lightning_al.networks import MLP, Ensemble
     from lightning_al.posteriors import MCDropout
     from lightning_al.randomness import generator
-    from lightning_al.rounds.scoring import Scorer
     from lightning_al.rounds.settings import check_choice
+    from lightning_al.scoring.scorer import Scorer
     from lightning_al.strategies import build
     from lightning_al.tasks import Classification
 

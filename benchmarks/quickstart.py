@@ -27,7 +27,7 @@ LABELS, ASK = 200, 1.0
 
 def accuracy(seed: int, strategy: str | None, settings: list[str]) -> float:
     """Test accuracy in points at 200 labels; None is the configuration's own strategy."""
-    from lightning_al.cli.build import Parts
+    from lightning_al.assembly.parts import Parts
     from lightning_al.cli.command import parse
 
     quiet()

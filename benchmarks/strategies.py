@@ -34,7 +34,7 @@ from peers import quiet
 from pool_memory import forget, memory
 
 SETTINGS = ("rounds", "query_size", "initial", "pool", "test", "steps", "members", "width")
-PRELOAD = ["lightning_al.cli.build", "lightning_al.cli.command", "lightning_al.rounds.driver"]
+PRELOAD = ["lightning_al.assembly.parts", "lightning_al.cli.command", "lightning_al.rounds.driver"]
 COLUMNS = ("accuracy", "area", "score", "choose", "memory")
 
 
@@ -96,7 +96,7 @@ def once(name: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """One run in this process."""
     import torch
 
-    from lightning_al.cli.build import Parts
+    from lightning_al.assembly.parts import Parts
     from lightning_al.cli.command import parse
 
     quiet()
@@ -140,7 +140,7 @@ def known(path: Path, settings: Mapping[str, Any]) -> dict[tuple[str, int], dict
 
 def classification() -> list[str]:
     """The strategies that can serve a classification."""
-    from lightning_al.cli.configs import kind_of
+    from lightning_al.cli.configs_command import kind_of
     from lightning_al.strategies import names
 
     return [name for name in names() if kind_of(name) in ("classification", "either")]

@@ -1,8 +1,8 @@
-"""The active-learning callback and its companions."""
+"""Lightning callbacks: what triggers a query, and what collects weights for SWAG."""
+
+from __future__ import annotations
 
 from .active_learning import ActiveLearning
-from .progress import RoundProgress, round_table
-from .round_log import RoundLog
-from .swag import CollectSWAG
+from .collect_swag import CollectSWAG
 
-__all__ = ["ActiveLearning", "CollectSWAG", "RoundLog", "RoundProgress", "round_table"]
+__all__ = ["ActiveLearning", "CollectSWAG"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_al.rounds.records import Round
+from lightning_al.history.records import Round
 
 from .growing_step import start_step_at
 

@@ -1,12 +1,13 @@
 """Labelled and unlabelled splits of any data set, and ready modules for the common ones."""
 
-from . import datasets, problems
-from .base import ActiveDataModule, Splits
-from .benchmark import BenchmarkDataModule
+from . import named as datasets
+from . import problems
 from .continuous import ContinuousDataModule
-from .folder import ImageFolderDataModule
+from .image_folder import ImageFolderDataModule
 from .images import CIFAR10DataModule, FashionMNISTDataModule, MNISTDataModule
-from .problem import ProblemDataModule, ProblemPoolDataModule
+from .named_data import BenchmarkDataModule
+from .pool_data import ActiveDataModule, Splits
+from .problem_data import ProblemDataModule, ProblemPoolDataModule
 from .tabular import TabularDataModule
 from .tensors import TensorItems
 from .toy import BreastCancerDataModule, DiabetesDataModule, DigitsDataModule

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from lightning_al.randomness import generator
 from lightning_al.records import Box, Status
 
-from .base import ActiveDataModule, Splits
+from .pool_data import ActiveDataModule, Splits
 from .tensors import TensorItems
 from .views import Items
 

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 
-from .base import ActiveDataModule, Splits
-from .formats import Arrays, read_cifar10, read_idx, read_npz
+from .pool_data import ActiveDataModule, Splits
+from .readers.image_files import Arrays, read_cifar10, read_idx, read_npz
+from .readers.transforms import Chain, CropFlip, Normalise
 from .sources import Resource, Source, data_root
 from .tensors import TensorItems
-from .transforms import Chain, CropFlip, Normalise
 
 __all__ = [
     "CIFAR10DataModule",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from .base import ActiveDataModule, Splits
 from .partition import held_out, scaling
-from .tables import (
+from .pool_data import ActiveDataModule, Splits
+from .readers.encoding import (
     Encoder,
     check_columns,
     class_targets,

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from .base import ActiveDataModule, Splits
 from .partition import held_out, scaling
+from .pool_data import ActiveDataModule, Splits
 from .tensors import TensorItems
 
 __all__ = ["BreastCancerDataModule", "DiabetesDataModule", "DigitsDataModule"]

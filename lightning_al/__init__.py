@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .rounds import ActiveLearner, History
-    from .rounds.replay import replay
-    from .rounds.suggest import suggest
+    from lightning_al.history.records import History
+    from lightning_al.rounds import ActiveLearner
+    from lightning_al.rounds.replay import replay
+    from lightning_al.rounds.suggest import suggest
 
 __version__ = "0.1.0"
 __all__ = ["ActiveLearner", "History", "__version__", "replay", "suggest"]

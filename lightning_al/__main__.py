@@ -1,6 +1,6 @@
 """``python -m lightning_al`` is the command ``lightning-al``."""
 
-from .cli import main
+from lightning_al.cli import main
 
 if __name__ == "__main__":
     main()

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from .records import Acquisition, Answers, Context, Pool, Predictions
-    from .rounds.records import History, Round
+    from lightning_al.history.records import History, Round
+    from lightning_al.records import Acquisition, Answers, Context, Pool, Predictions
 
 __all__ = ["Oracle", "QueryStrategy", "RunObserver"]
 

@@ -4,46 +4,9 @@
 """
 
 from . import selection
-from .bait import Bait
-from .base import ScoreStrategy
-from .batch_epig import BatchEPIG, RegressionBatchEPIG
-from .clue import Clue
-from .clustered import KMeans, Representative
-from .combined import EpsilonGreedy, FilterThenChoose, WeightedSum
-from .committee import consensus_kl, vote_entropy
-from .core_gcn import CoreGCN
-from .density import DensityWeighted, density_weighted
-from .diversity import (
-    FacilityLocation,
-    KCenter,
-    KMeansPlusPlus,
-    MaxHerding,
-    ProbCover,
-    RelativeDistance,
-    TypiClust,
-)
-from .epig import EPIG, RegressionEPIG
-from .galaxy import Galaxy
-from .herding import UHerding
-from .hybrid import Badge, BatchBald, ClusterMargin
-from .lcmd import Lcmd, MaxDet
-from .learning_loss import LearningLoss
-from .mixing import AlfaMix, DropQuery
-from .noise import NoiseStability
-from .policy import PolicyQuery
-from .posterior_samples import Thompson, thompson, thompson_per_item
-from .registry import EQUIVALENT, STRATEGIES, build, names, resolve
-from .regression import (
-    AgainstIncumbent,
-    expected_improvement,
-    greedy,
-    probability_of_improvement,
-    regression_bald,
-    ucb,
-    variance,
-)
-from .safe import SafeRandom, SafeScore, SafeVariance, min_unsafe_entropy
-from .stochastic import (
+from .around.combined import EpsilonGreedy, FilterThenChoose, WeightedSum
+from .around.restricted import PerClassQuota, Subsample
+from .around.stochastic import (
     Random,
     Reselected,
     power,
@@ -53,8 +16,34 @@ from .stochastic import (
     softmax,
     softmax_bald,
 )
-from .tcm import TCM
-from .uncertainty import (
+from .diversity.clustered import KMeans, Representative
+from .diversity.covering import (
+    FacilityLocation,
+    KCenter,
+    KMeansPlusPlus,
+    MaxHerding,
+    ProbCover,
+    RelativeDistance,
+    TypiClust,
+)
+from .hybrid.bait import Bait
+from .hybrid.batch_epig import BatchEPIG, RegressionBatchEPIG
+from .hybrid.batches import Badge, BatchBald, ClusterMargin
+from .hybrid.clue import Clue
+from .hybrid.density_weighted import DensityWeighted, density_weighted
+from .hybrid.galaxy import Galaxy
+from .hybrid.herding import UHerding
+from .hybrid.kernel_batches import Lcmd, MaxDet
+from .hybrid.mixing import AlfaMix, DropQuery
+from .hybrid.tcm import TCM
+from .score_strategy import ScoreStrategy
+from .sequential.policy_query import PolicyQuery
+from .sequential.safe import SafeRandom, SafeScore, SafeVariance, min_unsafe_entropy
+from .strategy_registry import EQUIVALENT, STRATEGIES, build, names, resolve
+from .trained.core_gcn import CoreGCN
+from .trained.learning_loss import LearningLoss
+from .trained.noise import NoiseStability
+from .uncertainty.classifiers import (
     bald,
     entropy,
     least_confidence,
@@ -67,7 +56,18 @@ from .uncertainty import (
     ratio,
     variation_ratio,
 )
-from .wrappers import PerClassQuota, Subsample
+from .uncertainty.committee import consensus_kl, vote_entropy
+from .uncertainty.epig import EPIG, RegressionEPIG
+from .uncertainty.posterior_samples import Thompson, thompson, thompson_per_item
+from .uncertainty.regressors import (
+    AgainstIncumbent,
+    expected_improvement,
+    greedy,
+    probability_of_improvement,
+    regression_bald,
+    ucb,
+    variance,
+)
 
 __all__ = [
     "EPIG",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_al.records import Acquisition, Pool, Predictions
 
-from .base import Described, acquired
+from .score_strategy import Described, acquired
 from .selection import check_k, shuffled
 
 __all__ = [

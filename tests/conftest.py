@@ -1,8 +1,8 @@
 """Fixtures that many tests share; the parts are built in ``small.py``."""
 
 import pytest
-import small
 import torch
+from helpers import small
 
 
 @pytest.fixture(scope="session", autouse=True)

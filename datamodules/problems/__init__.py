@@ -8,11 +8,11 @@
 ((5, 2), True)
 """
 
+from .all_problems import PROBLEMS, names, problem
 from .analytic import Analytic
-from .base import Drawn, Measured, Problem
 from .fluid import FluidSystem
-from .registry import PROBLEMS, names, problem
-from .tables import TableProblem
+from .problem import Drawn, Measured, Problem
+from .recorded import TableProblem
 
 __all__ = [
     "PROBLEMS",

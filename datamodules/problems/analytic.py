@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_al.records import Box
 
-from .base import CENTRE, NOISE, Measured, Problem, accept, noisy, uniform
+from .problem import CENTRE, NOISE, Measured, Problem, accept, noisy, uniform
 
 __all__ = [
     "ANALYTIC",

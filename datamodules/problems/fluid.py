@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets.parsers import Array, Parser, Text
+from ..readers.table_files import Array, Parser, Text
 from ..sources import Resource, Source, data_root
-from .base import CENTRE, Measured, Problem, accept, noisy
+from .problem import CENTRE, Measured, Problem, accept, noisy
 
 __all__ = ["COEFFICIENTS", "FLUID_SYSTEM", "FluidSystem", "pressure", "trajectories"]
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from lightning_al.fits.lightning import fit_round, test_round
 from lightning_al.records import Acquisition, Pool
-from lightning_al.rounds.fitting import fit_round, test_round
 
 __all__ = ["GREEDY", "GreedyOracle"]
 

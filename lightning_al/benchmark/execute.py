@@ -93,7 +93,7 @@ def _patiently(spec: RunSpec, folder: Path, patience: float) -> list[dict[str, A
 
 
 def _run(spec: RunSpec, folder: Path) -> list[dict[str, Any]]:
-    from lightning_al.cli.build import Parts
+    from lightning_al.assembly.parts import Parts
     from lightning_al.cli.command import parse
     from lightning_al.rounds.loop import Run
 

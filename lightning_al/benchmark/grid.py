@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from lightning_al.rounds.identity import digest
-from lightning_al.rounds.metric_names import larger_is_better
+from lightning_al.history.metric_names import larger_is_better
+from lightning_al.identity import digest
 from lightning_al.strategies import resolve
 
 from .areas import AREAS

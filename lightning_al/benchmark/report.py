@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
-from lightning_al.rounds.files import replacing
-from lightning_al.rounds.metric_names import human_name, larger_is_better
-from lightning_al.rounds.plots import GRID, INK
+from lightning_al.files import replacing
+from lightning_al.history.metric_names import human_name, larger_is_better
+from lightning_al.history.plots import GRID, INK
+from lightning_al.studies.asal.deployment import deployment
+from lightning_al.studies.asal.deployment_table import columns, is_deployment, sentences
+from lightning_al.studies.asal.maps import draw
+from lightning_al.studies.asal.safe_area import areas
+from lightning_al.studies.asal.traces import read_trace, run_folders
 
 from . import figures
 from .ceilings import GREEDY
-from .deployment import deployment
-from .deployment_table import columns, is_deployment, sentences
 from .grid import FULL_DATA
-from .maps import draw
 from .results import Results
-from .safe_area import areas
 from .statistics import average_ranks, friedman, penalty_matrix
 from .summary import SETTING, Setting, paired, per_run, records, settings, summary
-from .traces import read_trace, run_folders
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from .deployment import Deployed
+    from lightning_al.studies.asal.deployment import Deployed
 
 __all__ = ["Report", "markdown_table", "write_report"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_al.rounds.files import replacing
+from lightning_al.files import replacing
 
 from .grid import AXES, BenchConfig
 

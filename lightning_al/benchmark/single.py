@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lightning_al.rounds.journal import read_journal
-from lightning_al.rounds.metric_names import larger_is_better, main_metric
-from lightning_al.rounds.records import History
-from lightning_al.rounds.resume import history_rounds
+from lightning_al.history.metric_names import larger_is_better, main_metric
+from lightning_al.history.records import History
+from lightning_al.journal.journal import read_journal
+from lightning_al.journal.standing import history_rounds
 from lightning_al.rounds.settings import strategy_name
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from lightning_al.rounds.orphans import children_watch_this_process, die_with_parent
+from lightning_al.ranks.orphans import children_watch_this_process, die_with_parent
 
 from .execute import ONE_THREAD, execute, lost
 from .grid import RunSpec

@@ -13,8 +13,8 @@ import yaml
 
 from lightning_al import networks
 
-from .names import config_path, is_bench, is_overlay, shown
 from .overlays import check_order, has_members
+from .shipped import config_path, is_bench, is_overlay, shown
 from .trainer import ActiveTrainer
 
 __all__ = ["CommandLine", "pairs"]

@@ -10,8 +10,9 @@ import yaml
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from lightning_al.assembly.parts import Maker, fill_sizes
+
 from .arguments import CommandLine
-from .build import Maker, fill_sizes
 from .errors import explain
 from .trainer import ActiveTrainer
 
@@ -133,7 +134,7 @@ class ActiveCLI(LightningCLI):
                     warnings.filterwarnings("ignore", text)
                 super()._run_subcommand(subcommand)
             return
-        from .run import run_command
+        from .run_command import run_command
 
         self.result = run_command(self.plain(), self.line)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_al.strategies import resolve
 
-from .names import is_overlay, shown
+from .shipped import is_overlay, shown
 
 __all__ = ["check_order", "has_members"]
 

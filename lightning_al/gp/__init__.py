@@ -3,10 +3,10 @@
 from .evidence import log_marginal_likelihood
 from .exact import ExactGP, cholesky
 from .fit import Fit, fit_exact
+from .hyperpriors import AnyPrior, GammaPrior, Prior
 from .kernels import SHAPES, Covariance, Stationary
-from .laplace import BinaryLaplace, fit_laplace, sigmoid_mean
+from .latent_mode import BinaryLaplace, fit_laplace, sigmoid_mean
 from .marginal import MixtureGP
-from .priors import AnyPrior, GammaPrior, Prior
 from .sampling import sample_posterior
 from .sparse import SparseGP, fit_sparse
 

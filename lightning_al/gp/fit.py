@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .evidence import Array, evidence, numbers
+from .hyperpriors import AnyPrior, bounds_of, log_density, starts_of
 from .kernels import Stationary, shape_of
-from .priors import AnyPrior, bounds_of, log_density, starts_of
 
 __all__ = ["Fit", "climb", "fit_exact", "scattered"]
 

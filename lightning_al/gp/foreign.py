@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .evidence import LOG_2_PI, Array
 from .fit import LOST, Fit
-from .priors import Prior
+from .hyperpriors import Prior
 
 __all__ = ["Foreign", "fit_foreign"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .evidence import Array
-from .priors import AnyPrior, bounds_of, log_density
+from .hyperpriors import AnyPrior, bounds_of, log_density
 
 __all__ = ["hamiltonian", "sample_posterior"]
 

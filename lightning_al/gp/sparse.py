@@ -17,8 +17,8 @@ from torch import Tensor
 from .evidence import LOG_2_PI, Array, numbers
 from .exact import cholesky
 from .fit import Fit, climb
+from .hyperpriors import AnyPrior, starts_of
 from .kernels import Covariance, Stationary, shape_of
-from .priors import AnyPrior, starts_of
 
 __all__ = ["SparseGP", "collapsed_bound", "fit_sparse", "greedy_points"]
 

@@ -2,7 +2,7 @@
 
 from .chains import MLP, SmallCNN
 from .ensemble import Ensemble
+from .network_specs import build, embedding_layer, spec_of
 from .resnet import ResNet18
-from .specs import build, embedding_layer, spec_of
 
 __all__ = ["MLP", "Ensemble", "ResNet18", "SmallCNN", "build", "embedding_layer", "spec_of"]

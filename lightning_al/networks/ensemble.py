@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .specs import build, embedding_layer, record, spec_of
+from .network_specs import build, embedding_layer, record, spec_of
 
 __all__ = ["Ensemble"]
 

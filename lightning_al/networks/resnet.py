@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from .specs import needed, record
+from .network_specs import needed, record
 
 __all__ = ["ResNet18"]
 

@@ -1,11 +1,11 @@
 """Who answers: simulated, noisy, several, abstaining, costly and late oracles, and a file."""
 
 from .annotators import CommitteeOracle
-from .base import Awaited, Wrapper, placed, price
-from .file import FileOracle
 from .function import FunctionOracle
 from .noisy import NoisyOracle
+from .question_file import FileOracle
 from .simulated import SimulatedOracle
+from .wrapper import Awaited, Wrapper, placed, price
 from .wrappers import AbstainingOracle, CostlyOracle, DelayedOracle
 
 __all__ = [

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lightning_al.records import Answers
 
-from .base import Wrapper, keyed, noise_rows
 from .noisy import blur, check_rates, confuse, confusion_matrix, matrix_for, refuse_numbers
+from .wrapper import Wrapper, keyed, noise_rows
 
 __all__ = ["CommitteeOracle", "likelihood_vote", "majority_vote"]
 

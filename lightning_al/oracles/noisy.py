@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_al.records import Answers
 
-from .base import Wrapper, keyed, noise_rows
+from .wrapper import Wrapper, keyed, noise_rows
 
 __all__ = [
     "NoisyOracle",

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lightning_al.records import Answers
 
-from .base import Wrapper, keyed, noise_rows
 from .noisy import check_rates
+from .wrapper import Wrapper, keyed, noise_rows
 
 __all__ = ["AbstainingOracle", "CostlyOracle", "DelayedOracle"]
 

@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_al.acquisition import needed_deviations
 from lightning_al.gp import ExactGP, Prior, fit_exact
+from lightning_al.scores.safety import needed_deviations
 
 __all__ = ["Guard", "Moved", "SafetyFilter", "leave_one_out", "toward", "upper_quantile"]
 

@@ -9,16 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .fused import (
-    EPSILON,
-    Emitter,
-    Fused,
-    Layer,
-    emitter_of,
-    layer_of,
-    projection_of,
-    weights_of,
-)
+from .fused import EPSILON, Emitter, Fused, Layer, emitter_of, layer_of, projection_of, weights_of
 from .networks import FlexiblePolicy
 
 __all__ = ["Graph", "flexible_policy", "set_policy"]

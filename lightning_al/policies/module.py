@@ -16,10 +16,10 @@ from lightning_al.networks import build, spec_of
 from .likelihood import Given
 from .networks import FlexiblePolicy, PolicyNetwork
 from .objectives import Curriculum, Objective, Stage
-from .progress import Progress, plain, simulator_of
 from .rollouts import Trajectory, roll_out
 from .simulators import Batch, Episode, Simulator
 from .streams import Streams
+from .training_progress import Progress, plain, simulator_of
 
 __all__ = ["PolicyModule", "SimulatorDataModule", "Trial"]
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_al.networks.specs import record
+from lightning_al.networks.network_specs import record
 
 from .layers import Attention, Block, Feed, Linears, Norms, attend
 

@@ -19,8 +19,8 @@ import torch
 
 from .networks import PolicyNetwork
 from .policy import KINDS, Policy
-from .progress import KEPT, METRICS, machine_of, plain, simulator_of, versions
 from .simulators import Simulator
+from .training_progress import KEPT, METRICS, machine_of, plain, simulator_of, versions
 
 __all__ = ["Schedule", "TrainingRecord", "policy_of", "read_checkpoint", "read_metrics"]
 

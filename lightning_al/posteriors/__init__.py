@@ -2,7 +2,7 @@
 
 from .deterministic import Deterministic
 from .dropout import MCDropout
-from .laplace import LastLayerLaplace
+from .last_layer import LastLayerLaplace
 from .protocol import Posterior, Reader, Session
 from .quantiles import LatentQuantiles
 from .swag import SWAG

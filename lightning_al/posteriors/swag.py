@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector
 
 from lightning_al.networks import build, spec_of
-from lightning_al.networks.specs import embedding_layer, record
+from lightning_al.networks.network_specs import embedding_layer, record
 from lightning_al.randomness import generator
 from lightning_al.records import Predictions
 

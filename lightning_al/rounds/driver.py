@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 
+from lightning_al.fits.lightning import Recipe
+from lightning_al.history.records import History, Round
 from lightning_al.tasks import Adapter
 
-from .fitting import Recipe
 from .loop import Run
-from .records import History, Round
 
 if TYPE_CHECKING:
     from lightning_al.protocols import Oracle, QueryStrategy, RunObserver

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
+from lightning_al.fits.lightning import fit_round, test_round
+from lightning_al.history.hits import hits_of
+from lightning_al.history.records import History, Round
+from lightning_al.history.safety import safety_of
+from lightning_al.identity import describe, digest
+from lightning_al.journal.run_folder import RunFolder
+from lightning_al.journal.standing import Progress
 from lightning_al.oracles import Awaited, SimulatedOracle, placed
+from lightning_al.oracles.desk import Desk, located, place
 from lightning_al.randomness import generator, seeded
+from lightning_al.ranks.ranks import join
 from lightning_al.records import Acquisition
+from lightning_al.scoring.cold import Banks, first_strategy
+from lightning_al.scoring.scorer import Scorer
 from lightning_al.tasks import Adapter
 
-from .asking import Desk, located, place
-from .cold import Banks, first_strategy
-from .fitting import fit_round, test_round
-from .folder import RunFolder
-from .hits import hits_of
-from .identity import describe, digest
-from .records import History, Round
-from .resume import Progress
-from .safety import safety_of
-from .scoring import Scorer
 from .settings import check_choice, check_data, check_settings, strategy_name
-from .world import join
 
 if TYPE_CHECKING:
     from .driver import ActiveLearner

@@ -12,12 +12,13 @@ import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.loggers import CSVLogger
 
+from lightning_al.fits.lightning import fit_round
+from lightning_al.identity import describe, differences
+from lightning_al.journal.journal import JournalError, read_journal
+from lightning_al.journal.run_folder import read_checkpoint
+from lightning_al.journal.standing import Progress
+
 from .driver import ActiveLearner
-from .fitting import fit_round
-from .folder import read_checkpoint
-from .identity import describe, differences
-from .journal import JournalError, read_journal
-from .resume import Progress
 
 __all__ = ["replay"]
 
@@ -54,7 +55,7 @@ def replay(
             "batches would differ"
         )
     if learner is None:
-        from lightning_al.cli.build import learner_of_run  # inside: a composition root
+        from lightning_al.assembly.parts import learner_of_run  # inside: a composition root
 
         learner = learner_of_run(run_dir)
     _at_round(progress, round, learner)

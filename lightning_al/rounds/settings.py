@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lightning_al.fits.weights import WEIGHTS
 from lightning_al.records import Acquisition, Box
-
-from .bank import check_features
-from .weights import WEIGHTS
+from lightning_al.scoring.bank import check_features
 
 if TYPE_CHECKING:
     from .driver import ActiveLearner

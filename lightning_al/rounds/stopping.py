@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .records import Round
+from lightning_al.history.records import Round
 
 __all__ = ["MetricTarget", "NoImprovement", "StoppingRule"]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import LightningModule
 
+from lightning_al.files import replacing
 from lightning_al.randomness import generator, seeded
 from lightning_al.records import Acquisition
+from lightning_al.scoring.bank import Bank, check_features
+from lightning_al.scoring.scorer import Scorer
 from lightning_al.tasks import Adapter
 
-from .bank import Bank, check_features
-from .files import replacing
-from .scoring import Scorer
 from .settings import check_choice, strategy_name
 
 if TYPE_CHECKING:

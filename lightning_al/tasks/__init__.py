@@ -1,7 +1,6 @@
 """Tasks: what a network is trained for, and how outputs are read from any LightningModule."""
 
 from .adapter import Adapter
-from .base import Task
 from .classification import Classification
 from .gaussian_process import GPRegression
 from .gp_classification import GPClassification
@@ -11,6 +10,7 @@ from .marginal_gp import MarginalGPRegression
 from .regression import Regression
 from .sklearn import SklearnClassification, SklearnRegression
 from .sparse_gp import SparseGPRegression
+from .task import Task
 
 __all__ = [
     "Adapter",

@@ -14,9 +14,9 @@ from torchmetrics import Metric
 from lightning_al.networks import Ensemble, embedding_layer
 
 from .adapter import Adapter, call
-from .base import OptimizerName, Task
 from .loss_head import LossHead
 from .metrics import CLASSIFICATION
+from .task import OptimizerName, Task
 
 __all__ = ["Classification", "balanced_weights", "check_labels"]
 

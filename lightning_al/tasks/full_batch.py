@@ -13,8 +13,8 @@ from torchmetrics import Metric
 
 from lightning_al.registry import Registry
 
-from .base import Task
 from .metrics import REGRESSION, metric_dict
+from .task import Task
 
 __all__ = ["REGRESSION_METRICS", "FullBatch", "SquaredError"]
 

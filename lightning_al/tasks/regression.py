@@ -13,9 +13,9 @@ from torchmetrics import Metric
 from lightning_al.networks import embedding_layer
 
 from .adapter import Adapter
-from .base import OptimizerName, Task
 from .loss_head import LossHead
 from .metrics import REGRESSION
+from .task import OptimizerName, Task
 
 __all__ = ["Regression"]
 

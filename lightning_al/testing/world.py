@@ -11,9 +11,9 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
+from lightning_al.fits.workbench import adapter_for
 from lightning_al.randomness import seeded
 from lightning_al.records import Context, Learner, Pool, Predictions
-from lightning_al.rounds.learners import adapter_for
 from lightning_al.tasks import Adapter, find_head
 
 __all__ = ["CANDIDATES", "GIVEN", "World"]

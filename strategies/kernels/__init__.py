@@ -4,10 +4,10 @@ Each kernel is a pure function: float32 in (other floats are taken too), any dev
 a stated budget, deterministic given the generator.
 """
 
-from .bait import bait
 from .batch_bald import batch_bald, joint_entropy
-from .batch_epig import batch_epig, joint_epig, regression_batch_epig
 from .cover import facility_location, max_herding, prob_cover, purity_radius
+from .greedy_fisher import bait
+from .joint_epig import batch_epig, joint_epig, regression_batch_epig
 from .k_center import k_center_greedy
 from .plus_plus import badge, kmeans_plus_plus
 from .typiclust import typiclust

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_al.numerics import p_log_p
+from lightning_al.scores.numerics import p_log_p
 
 from .batch_bald import _Configurations, _Items
 

@@ -1,0 +1,102 @@
+"""The command ``run``: one run a seed, a baseline beside each, a table and a picture at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_al.assembly.parts import Parts
+from lightning_al.history.curves import LearningCurve
+from lightning_al.history.loggers import build_loggers, close_loggers
+from lightning_al.history.progress import RoundProgress
+from lightning_al.history.records import History
+from lightning_al.history.round_log import RoundLog
+from lightning_al.identity import digest, plain
+from lightning_al.rounds import ActiveLearner
+
+from .arguments import CommandLine
+from .closing import Outcome, show
+
+__all__ = ["run_command"]
+
+
+def run_command(config: Mapping[str, Any], line: CommandLine) -> list[History]:
+    """Everything that ``lightning-al run`` does.
+
+    Args:
+        config: the resolved configuration.
+        line: the command as it was typed.
+
+    Returns:
+        One history a seed.
+    """
+    parts = Parts(config)
+    root = _root(parts, line)
+    several = isinstance(config["seed"], list)
+    seeds = config["seed"] if several else [config["seed"]]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seed is one number, or a list of different ones, got {seeds}")
+    histories, baselines = [], []
+    for seed in seeds:
+        if several:
+            _say(f"seed {seed}", config)
+        folder = root / f"seed-{seed}" if several else root
+        identity = {**parts.identity(), "seed": seed}
+        learner = parts.learner(seed=seed, run_dir=folder, config=identity)
+        histories.append(_one(learner, parts, config))
+        if config.get("baseline") is not None:
+            same = {k: v for k, v in identity.items() if k != "first"}
+            beside = learner.with_(
+                strategy=config["baseline"],
+                first=None,  # a baseline begins by itself too
+                run_dir=folder / "baseline",
+                config={**same, "strategy": config["baseline"]},
+            )
+            _say("baseline", config)
+            baselines.append(_one(beside, parts, config))
+    if _first_process():
+        show(Outcome(root, histories, baselines, line, parts))
+    return histories
+
+
+def _root(parts: Parts, line: CommandLine) -> Path:
+    """The run folder: the one asked for, the one the configuration lies in, or a new name."""
+    if given := parts.config.get("run_dir"):
+        return Path(given)
+    identity = plain(parts.identity())
+    if (
+        line.home is not None
+        and yaml.safe_load((line.home / "config.yaml").read_text()) == identity
+    ):
+        return line.home
+    return Path("runs") / f"{line.name}-{digest(identity)}"
+
+
+def _one(learner: ActiveLearner, parts: Parts, config: Mapping[str, Any]) -> History:
+    named = build_loggers(config.get("loggers") or [], str(learner.run_dir), config=learner.config)
+    loggers = [*parts.loggers(), *named]
+    observers: list[Any] = [RoundLog(loggers), LearningCurve()]
+    if config.get("progress", True):
+        observers.append(RoundProgress())
+    try:
+        history = learner.with_(loggers=loggers, observers=observers).run()
+    except BaseException:
+        close_loggers(loggers, failed=True)
+        raise
+    close_loggers(loggers)
+    return history
+
+
+def _first_process() -> bool:
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK"))
+
+
+def _say(text: str, config: Mapping[str, Any]) -> None:
+    if config.get("progress", True) and _first_process():
+        import sys
+
+        print(text, file=sys.stderr)

@@ -1,0 +1,78 @@
+"""Writes every committed round to the run folder and to the loggers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .records import History, Round
+from .round_tables import AcquiredItem, acquired_items, write_acquired_csv, write_metrics_csv
+from .sinks import sink_for
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from pytorch_lightning.loggers import Logger
+
+__all__ = ["RoundLog"]
+
+
+class RoundLog:
+    """Observer: ``metrics.csv``, ``acquired.csv``, and ``al/*`` values and tables in the loggers.
+
+    The two files are always written, and rebuilt whole from the committed rounds, so that they are
+    right after a resume. The loggers get ``al/n_labelled``, ``al/test/accuracy``,
+    ``al/seconds_fit``, … over the number of labels, and what each round bought.
+
+    Args:
+        loggers: the run's Lightning loggers, the objects the Trainers log to.
+        thumbnails: at most so many pictures a round, for data sets of images; 0 for none.
+    """
+
+    def __init__(self, loggers: Sequence[Logger] = (), thumbnails: int = 16) -> None:
+        if thumbnails < 0:
+            raise ValueError(f"thumbnails must be 0 or more, got {thumbnails}")
+        self.thumbnails = thumbnails
+        self._sinks = [sink for logger in loggers if (sink := sink_for(logger)) is not None]
+        self._run_dir = Path()
+        self._rounds: list[Round] = []
+        self._items: list[AcquiredItem] = []
+        self._listed = 0  # rounds whose items are in _items
+
+    def run_started(self, plan: Mapping[str, Any], done: Sequence[Round]) -> None:
+        """Take over the rounds of before; ``plan["datamodule"]``, if there, completes the items."""
+        self._run_dir = Path(plan["run_dir"])
+        self._rounds, self._items, self._listed = list(done), [], 0
+        if done:
+            write_metrics_csv(self._run_dir, self._rounds)
+            if plan.get("datamodule") is not None:
+                self._list_items(plan["datamodule"])
+        for sink in self._sinks:
+            sink.start(self._rounds)
+
+    def stage_started(self, round: int, stage: str) -> None:
+        """Nothing to log."""
+
+    def round_ended(self, round: Round, datamodule: Any) -> None:
+        """Write the round everywhere."""
+        self._rounds.append(round)
+        write_metrics_csv(self._run_dir, self._rounds)
+        self._list_items(datamodule)
+        items = [item for item in self._items if item.answered == round.round]
+        images = self._images(items, datamodule) if self._sinks else {}
+        for sink in self._sinks:
+            sink.write(round, items, images)
+
+    def run_ended(self, history: History) -> None:
+        """Nothing is open here; the one who built the loggers closes them."""
+
+    def _list_items(self, datamodule: Any) -> None:
+        for round in self._rounds[self._listed :]:
+            self._items += acquired_items(round, datamodule)
+        self._listed = len(self._rounds)
+        write_acquired_csv(self._run_dir, self._items)
+
+    def _images(self, items: Sequence[AcquiredItem], datamodule: Any) -> dict[int, Image]:
+        thumbnail = getattr(datamodule, "thumbnail", None) or (lambda _: None)
+        images = {item.index: thumbnail(item.index) for item in items[: self.thumbnails]}
+        return {index: image for index, image in images.items() if image is not None}

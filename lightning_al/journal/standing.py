@@ -1,0 +1,228 @@
+"""What the journal says was done, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_al.history.records import Purchase, Round
+from lightning_al.oracles.desk import place, settle
+from lightning_al.records import Acquisition, Answers
+
+from .journal import JournalError
+
+__all__ = ["Progress", "history_rounds"]
+
+
+class Progress:
+    """The journal's records by round; the same on every rank."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.start: Mapping[str, Any] = {}
+        self._rounds: dict[int, dict[str, Mapping[str, Any]]] = {}
+        self.committed: list[Round] = []
+        self.stopped = ""
+
+    @classmethod
+    def of(cls, records: Sequence[Mapping[str, Any]], path: Path) -> Progress:
+        """Progress after these records."""
+        progress = cls(path)
+        for record in records:
+            progress.add(record)
+        return progress
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take one record in."""
+        if record["event"] == "start":
+            self.start = record
+            return
+        r = record["round"]
+        self._rounds.setdefault(r, {})[record["event"]] = record
+        if record["event"] == "committed":
+            self.committed.append(self._round(r))
+            self.stopped = record["stop"] or ""
+
+    def has(self, r: int, event: str) -> bool:
+        """Whether round ``r`` got past this stage."""
+        return event in self._rounds.get(r, {})
+
+    def acquisition(self, r: int) -> Acquisition:
+        """What round ``r`` chose."""
+        return Acquisition.from_json(self._rounds[r]["chosen"])
+
+    def answers(self, r: int) -> Answers:
+        """What the oracle said in round ``r``."""
+        return Answers.from_json(self._rounds[r]["labelled"])
+
+    def apply(self, r: int, datamodule: Any) -> None:
+        """Put all answers of round ``r`` into the datamodule."""
+        self.receive(r, datamodule)
+        self.settle(r, datamodule)
+
+    def receive(self, r: int, datamodule: Any) -> None:
+        """Put the late answers into the datamodule that came before round ``r``'s fit."""
+        if self.has(r, "collected"):
+            record = self._rounds[r]["collected"]
+            settle(torch.tensor(record["index"]), Answers.from_json(record), datamodule)
+
+    def settle(self, r: int, datamodule: Any) -> None:
+        """Put the answers to round ``r``'s query into the datamodule."""
+        if self.has(r, "labelled"):
+            index = place(self.acquisition(r), datamodule)
+            settle(index, self.answers(r), datamodule)
+
+    def waiting(self, r: int) -> tuple[Tensor, Tensor]:
+        """Items [W] asked in rounds before ``r`` that still wait, and the rounds [W] of asking."""
+        since: dict[int, int] = {}
+        for before, stages in sorted(self._rounds.items()):
+            if (late := stages.get("collected")) is not None:
+                still = late.get("pending") or [False] * len(late["index"])
+                for item, waits in zip(late["index"], still, strict=True):
+                    if not waits:
+                        del since[item]
+            if (
+                before < r
+                and "labelled" in stages
+                and (pending := stages["labelled"].get("pending"))
+            ):
+                found = zip(stages["chosen"]["index"], pending, strict=True)
+                since |= {item: before for item, waits in found if waits}
+        return torch.tensor(list(since), dtype=torch.int64), torch.tensor(
+            list(since.values()), dtype=torch.int64
+        )
+
+    @property
+    def idle(self) -> int:
+        """Rounds at the end that neither asked for anything nor received anything."""
+        count = 0
+        for done in reversed(self.committed):
+            if done.ledger or done.arrived:
+                break
+            count += 1
+        return count
+
+    def check_state(self, fingerprint: str, r: int | None = None) -> None:
+        """Refuse to go on when the data do not lead where the journal says they did.
+
+        Args:
+            fingerprint: of the datamodule now.
+            r: the round whose answers were the last to be applied; by default the last committed.
+
+        Raises:
+            JournalError: the data, or the code that splits them, have changed.
+        """
+        r = len(self.committed) - 1 if r is None else r
+        expected = self.start["state"] if r < 0 else self._rounds[r]["committed"]["state"]
+        if expected != fingerprint:
+            when = "at the start" if r < 0 else f"after round {r}"
+            raise JournalError(
+                f"{self.path}: the journal says {expected} of who is labelled {when}, the data "
+                f"give {fingerprint}: the data set has changed since. Bring the old data back, or "
+                "start anew with --overwrite"
+            )
+
+    @property
+    def bought(self) -> int:
+        """Items asked for in the committed rounds, refused and pending ones included."""
+        return sum(len(r.ledger) for r in self.committed)
+
+    @property
+    def spent(self) -> float:
+        """What all answers cost until now, those to the query of a running round left out."""
+        running = [self._late_cost(r) for r in self._rounds if r >= len(self.committed)]
+        return sum([r.cost for r in self.committed] + running)
+
+    def checkpoint(self, r: int) -> str | None:
+        """Name of round ``r``'s checkpoint; None before round 0 and where nothing was fitted."""
+        return self._rounds[r]["fitted"]["checkpoint"] if r >= 0 else None
+
+    def fitted(self, r: int) -> Round:
+        """The round as far as it was fitted."""
+        return self._round(r)
+
+    def _round(self, r: int) -> Round:
+        stages = self._rounds[r]
+        fitted, chosen = stages["fitted"], stages.get("chosen")
+        bought, arrived = self._bought(r), self._arrived(r)
+        got = [p for p in bought if p.answered is not None and not p.refused]
+        return Round(
+            round=r,
+            n_labelled=fitted["n_labelled"],
+            n_pool=fitted["n_pool"],
+            metrics=fitted["metrics"],
+            batches=fitted["batches"],
+            checkpoint=fitted["checkpoint"],
+            seconds_fit=fitted["seconds_fit"],
+            seconds_test=fitted["seconds_test"],
+            seconds_score=stages.get("scored", {}).get("seconds", 0.0),
+            seconds_choose=0.0 if chosen is None else chosen["seconds"],
+            acquired=tuple(p.index for p in got),
+            scores=tuple(p.score for p in got if p.score is not None),
+            refused=tuple(p.index for p in bought if p.refused),
+            cost=sum(p.cost for p in bought) + self._late_cost(r),
+            notes={} if chosen is None else chosen["notes"],
+            pending=tuple(p.index for p in bought if p.answered is None),
+            arrived=arrived,
+            ledger=bought,
+        )
+
+    def _bought(self, r: int) -> tuple[Purchase, ...]:
+        """What round ``r`` asked for, as it stood at the end of the round."""
+        stages = self._rounds[r]
+        if "labelled" not in stages or "chosen" not in stages:
+            return ()
+        chosen, record, answers = stages["chosen"], stages["labelled"], self.answers(r)
+        n = len(chosen["index"])
+        refused, late = answers.mask("refused", n).tolist(), answers.mask("pending", n).tolist()
+        costs = [1.0] * n if answers.cost is None else answers.cost.tolist()
+        return tuple(
+            Purchase(
+                index=item,
+                round=r,
+                strategy=chosen.get("strategy", ""),
+                score=None if chosen["scores"] is None else chosen["scores"][k],
+                cost=costs[k],
+                answered=None if late[k] else r,
+                refused=refused[k],
+                annotators="" if late[k] or answers.by is None else answers.by[k],
+                time="" if late[k] else record.get("time", ""),
+            )
+            for k, item in enumerate(chosen["index"])
+        )
+
+    def _arrived(self, r: int) -> tuple[Purchase, ...]:
+        """What earlier rounds asked for and was answered before round ``r``'s fit."""
+        record = self._rounds[r].get("collected")
+        if record is None:
+            return ()
+        answers, n = Answers.from_json(record), len(record["index"])
+        refused, late = answers.mask("refused", n).tolist(), answers.mask("pending", n).tolist()
+        asked = {p.index: p for before in self._rounds if before < r for p in self._bought(before)}
+        return tuple(
+            replace(
+                asked[item],
+                cost=asked[item].cost + (0.0 if answers.cost is None else float(answers.cost[k])),
+                answered=r,
+                refused=refused[k],
+                annotators="" if answers.by is None else answers.by[k],
+                time=record.get("time", ""),
+            )
+            for k, item in enumerate(record["index"])
+            if not late[k]
+        )
+
+    def _late_cost(self, r: int) -> float:
+        costs = self._rounds[r].get("collected", {}).get("cost")
+        return float(sum(costs or ()))
+
+
+def history_rounds(records: Sequence[Mapping[str, Any]]) -> tuple[list[Round], str]:
+    """The committed rounds of a journal and why the run stopped."""
+    progress = Progress.of(records, Path())
+    return progress.committed, progress.stopped

@@ -1,0 +1,26 @@
+"""The records that cross the borders between the parts.
+
+Letters mean one thing everywhere: ``N`` candidates, ``L`` labelled, ``S`` posterior samples,
+``C`` classes, ``D`` outputs, ``E`` features of an embedding, ``K`` acquired, ``P`` places in an
+item. The candidate axis comes first; indices are positions in the data set, never in the pool.
+"""
+
+from __future__ import annotations
+
+from .answers import Acquisition, Answers, Status, positions
+from .domain import Box
+from .pool import Context, Learner, Pool
+from .predictions import FIELDS, Predictions
+
+__all__ = [
+    "FIELDS",
+    "Acquisition",
+    "Answers",
+    "Box",
+    "Context",
+    "Learner",
+    "Pool",
+    "Predictions",
+    "Status",
+    "positions",
+]

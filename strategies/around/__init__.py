@@ -1,0 +1,5 @@
+"""Strategies made of strategies."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

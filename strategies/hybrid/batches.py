@@ -1,0 +1,167 @@
+"""Strategies that look at uncertainty and diversity together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from lightning_al import measures
+from lightning_al.records import Context, Pool, Predictions
+
+from ..kernels.batch_bald import batch_bald
+from ..kernels.plus_plus import badge
+from ..selection import check_k, shuffled, top_k
+from ..sets import SetStrategy, mean_probs
+from ..strategy_registry import STRATEGIES
+
+__all__ = ["Badge", "BatchBald", "ClusterMargin"]
+
+
+@STRATEGIES.register("badge")
+@dataclass(frozen=True, repr=False, eq=False)
+class Badge(SetStrategy):
+    """k-means++ on the gradients of the last layer under the predicted label.
+
+    The gradients [N, C E] are never built. Over several members the mean prediction counts.
+
+    Source: Ash et al., Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds
+    (2020), algorithm 1.
+
+    Args:
+        first: "largest" begins with the largest gradient, as the authors' code does; "uniform"
+            is k-means++ to the letter.
+    """
+
+    first: Literal["largest", "uniform"] = "largest"
+
+    needs: ClassVar[tuple[str, ...]] = ("probs", "embedding")
+    keeps: ClassVar[tuple[str, ...]] = ("probs", "embedding")
+
+    def __post_init__(self) -> None:
+        if self.first not in ("largest", "uniform"):
+            raise ValueError(f"first is 'largest' or 'uniform', got {self.first!r}")
+
+    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
+        """k-means++ on gradients."""
+        probs = mean_probs(pool.probs, "badge")
+        return badge(pool.embedding, probs, k, generator, first=self.first)
+
+
+@STRATEGIES.register("batch-bald")
+@dataclass(frozen=True, repr=False, eq=False)
+class BatchBald(SetStrategy):
+    """The batch whose labels together say most about the model, found greedily.
+
+    Source: Kirsch, van Amersfoort and Gal, BatchBALD (2019).
+
+    Args:
+        samples: label configurations by which the joint distribution is known; while all of them
+            fit, the choice is exact.
+    """
+
+    samples: int = 10_000
+
+    needs: ClassVar[tuple[str, ...]] = ("probs",)
+    keeps: ClassVar[tuple[str, ...]] = ("probs",)
+    members: ClassVar[str] = "many"
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples is at least 1, got {self.samples}; 10_000 is customary")
+
+    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
+        """Greedy joint mutual information."""
+        probs = pool.probs
+        mean_probs(probs[:1], "batch-bald")  # refuses items with places
+        return batch_bald(probs.log(), k, generator, samples=self.samples)
+
+
+@STRATEGIES.register("cluster-margin")
+@dataclass(frozen=True, repr=False, eq=False)
+class ClusterMargin(SetStrategy):
+    """Items of small margin, spread over clusters: round robin from the smallest cluster on.
+
+    The ``factor * k`` items of smallest margin are clustered by average linkage into groups of
+    ``cluster_size`` on average; then each group in turn, smallest first, gives a random item. The
+    original clusters the whole pool once, before the first round; here the shortlist is clustered
+    under the current embedding.
+
+    Source: Citovsky et al., Batch Active Learning at Scale (2021).
+
+    Args:
+        factor: length of the shortlist as a multiple of k.
+        cluster_size: mean number of items a cluster; more than ``factor`` leaves fewer clusters
+            than picks.
+        limit: length of the shortlist at most (its pairwise distances are held: 8 bytes a pair
+            and half of that again), but never less than k.
+    """
+
+    factor: float = 10.0
+    cluster_size: float = 10.0
+    limit: int = 5_000
+
+    needs: ClassVar[tuple[str, ...]] = ("probs", "embedding")
+
+    def __post_init__(self) -> None:
+        if not (self.factor >= 1 and self.cluster_size >= 1 and self.limit >= 1):
+            raise ValueError(
+                "cluster-margin needs factor, cluster_size and limit of at least 1, got "
+                f"{self.factor}, {self.cluster_size} and {self.limit}"
+            )
+
+    def score(self, batch: Predictions, context: Context) -> Tensor:
+        """One minus the lead of the best class [n], of the members' mean."""
+        probs = batch.keep(["probs"]).probs
+        assert probs is not None  # kept in the line above
+        return measures.over_places(partial(measures.of_mean, measures.margin), probs)
+
+    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
+        """Round robin over the clusters of the shortlist."""
+        if pool.scores is None:
+            raise ValueError(f"{self!r} shortens by score, but the candidates carry no scores")
+        length = min(len(pool), max(k, min(math.ceil(self.factor * k), self.limit)))
+        short = top_k(pool.scores, length, generator)
+        cluster = average_linkage(
+            pool.embedding[short], math.ceil(len(short) / self.cluster_size), generator
+        )
+        return short[round_robin(cluster, k, generator)]
+
+
+def average_linkage(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """Agglomerative clustering by mean Euclidean distance: [n, E] -> cluster [n], 0 to m - 1.
+
+    Equal distances merge in an order that the generator draws. Holds all pairs: n of thousands.
+    """
+    from sklearn.cluster import AgglomerativeClustering
+
+    clusters = max(1, min(clusters, len(points)))
+    label = torch.zeros(len(points), dtype=torch.int64)
+    if clusters == 1:
+        return label.to(points.device)
+    order = shuffled(len(points), generator, points.device)
+    moved = (points - points.mean(0))[order].double().cpu()
+    tree = AgglomerativeClustering(n_clusters=clusters, linkage="average").fit(moved.numpy())
+    label[order.cpu()] = torch.as_tensor(tree.labels_, dtype=torch.int64)
+    return label.to(points.device)
+
+
+def round_robin(cluster: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """A random item of each cluster [n] in turn, the smallest cluster first -> rows [K]."""
+    check_k(cluster, k)
+    sizes = cluster.bincount()
+    rows = shuffled(len(cluster), generator, cluster.device)
+    order = shuffled(len(sizes), generator, sizes.device)
+    order = order[sizes[order].argsort(stable=True)]
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    own = place[cluster[rows]]
+    by_cluster = own.argsort(stable=True)
+    rows, own = rows[by_cluster], own[by_cluster]
+    counts = own.bincount(minlength=len(place))
+    turn = torch.arange(len(own), device=own.device) - (counts.cumsum(0) - counts)[own]
+    return rows[(turn * len(place) + own).argsort()[:k]]

@@ -1,0 +1,189 @@
+"""Items of the largest predicted loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from lightning_al.randomness import seeded
+from lightning_al.records import Pool
+from lightning_al.tasks import Adapter
+from lightning_al.tasks.loss_head import ranking_loss
+
+from ..selection import relative_resolution, top_k
+from ..sets import BLOCK, SetStrategy
+from ..strategy_registry import STRATEGIES
+
+__all__ = ["LearningLoss", "labelled_losses"]
+
+IGNORED = -100  # PyTorch's mark for places without a label
+
+
+@STRATEGIES.register("learning-loss")
+@dataclass(frozen=True, repr=False, eq=False)
+class LearningLoss(SetStrategy):
+    """The items on which a second head, trained to rank items by their loss, expects the most.
+
+    A task with such a head (``Classification(..., loss_head=LossHead())``; any task with a method
+    ``predicted_losses(*inputs) -> [n]``) has trained it beside itself, which is the paper's method.
+    For other tasks a head of one hidden layer is trained here, on the embeddings of the labelled
+    items as they are, to rank their losses under the fitted task; after a fit those are training
+    losses, which say less the closer the fit. With fewer than two labelled items no head has
+    learned an order, nor can one be learned from equal losses: k items are drawn.
+
+    Source: Yoo and Kweon, Learning Loss for Active Learning (2019).
+
+    Args:
+        width: of the hidden layer; this and the rest for a head that is trained here.
+        steps: of Adam.
+        batch_size: labelled items a step, half of it pairs.
+        lr: learning rate.
+        margin: of the ranking loss.
+    """
+
+    width: int = 128
+    steps: int = 200
+    batch_size: int = 64
+    lr: float = 1e-2
+    margin: float = 1.0
+
+    def __post_init__(self) -> None:
+        counts = (self.width >= 1, self.steps >= 1, self.batch_size >= 2)
+        if not (all(counts) and self.lr > 0 and self.margin > 0):
+            raise ValueError(
+                "learning-loss needs width and steps of at least 1, batch_size of at least 2, and "
+                f"lr and margin above 0, got {self!r}"
+            )
+
+    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
+        """The k largest predicted losses."""
+        expected = self.expected(pool, generator)
+        return top_k(expected, k, generator, resolution=relative_resolution(expected))
+
+    def expected(self, pool: Pool, generator: torch.Generator) -> Tensor:
+        """Predicted losses [N] of the candidates, on a scale of their own."""
+        targets = pool.context.targets
+        if targets is None or len(targets) < 2:
+            return torch.zeros(len(pool))
+        task = pool.learner.task
+        ready = callable(getattr(task, "predicted_losses", None))
+        if ready and getattr(task, "loss_head", self) is not None:
+            mean = pool.learner.predict(_Told(task), ["mean"]).mean
+            assert mean is not None  # asked for in the line above
+            return mean.reshape(len(pool))
+        known, losses = _finite(pool)
+        if len(losses) < 2 or bool((losses == losses[0]).all()):
+            return torch.zeros(len(pool))
+        head = self._trained(pool, known, losses, generator)
+        with torch.no_grad():
+            size = max(1, BLOCK // max(self.width, known.shape[1]))
+            device = head.origin.device
+            return torch.cat([head(part.to(device)).cpu() for part in pool.embedding.split(size)])
+
+    def _trained(
+        self, pool: Pool, known: Tensor, losses: Tensor, generator: torch.Generator
+    ) -> _Frozen:
+        first, second = torch.randint(
+            2**31 - 1, (2,), generator=generator, device=generator.device
+        ).tolist()
+        with seeded(first, 0, "loss-head"):
+            head = _Frozen(known, self.width, self.lr, self.margin)
+        batches = _Batches(known, losses, self.batch_size, self.steps, second)
+        fitted: _Frozen = pool.learner.fit(head, batches, max_epochs=1)
+        return fitted.eval()
+
+
+class _Told(LightningModule):
+    """A task that gives the losses its own head predicts."""
+
+    def __init__(self, task: LightningModule) -> None:
+        super().__init__()
+        self.task, self.adapter = task, Adapter(kind="regression")
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.task.predicted_losses(*inputs)  # type: ignore[operator,no-any-return]
+
+
+class _Frozen(LightningModule):
+    """A head on embeddings [n, E], which it standardises by those of the labelled items."""
+
+    origin: Tensor
+    scale: Tensor
+
+    def __init__(self, known: Tensor, width: int, lr: float, margin: float) -> None:
+        super().__init__()
+        self.lr, self.margin = lr, margin
+        std = known.std(0, unbiased=False)
+        self.register_buffer("origin", known.mean(0))
+        self.register_buffer("scale", torch.where(std > 0, std, torch.ones_like(std)))
+        self.layers = nn.Sequential(
+            nn.Linear(known.shape[1], width), nn.ReLU(), nn.Linear(width, 1)
+        )
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Predicted losses [n]."""
+        return self.layers((points.float() - self.origin) / self.scale).squeeze(1)  # type: ignore[no-any-return]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Ranking loss of one batch."""
+        points, losses = batch
+        return ranking_loss(self(points), losses, self.margin)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """So many random batches (points, losses); the same in each pass."""
+
+    points: Tensor  # [L, E]
+    losses: Tensor  # [L]
+    size: int
+    steps: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        draw = torch.Generator().manual_seed(self.seed)
+        for _ in range(self.steps):
+            rows = torch.randperm(len(self.points), generator=draw)[: self.size]
+            yield self.points[rows], self.losses[rows]
+
+
+def _finite(pool: Pool) -> tuple[Tensor, Tensor]:
+    """Embeddings [L, E] and losses [L] of the labelled items where both are finite."""
+    known, losses = pool.labelled.embedding.float(), labelled_losses(pool)
+    fine = known.isfinite().all(1) & losses.isfinite()
+    return known[fine], losses[fine]
+
+
+def labelled_losses(pool: Pool) -> Tensor:
+    """Loss of each labelled item under the fitted task [L], from its outputs.
+
+    Minus the log of the members' mean probability of the label, averaged over the places that have
+    one; for targets that are no whole numbers the squared error of the members' mean, over the
+    variance of each target, averaged over the outputs.
+    """
+    targets = pool.context.targets
+    assert targets is not None  # the caller looked
+    field = "mean" if targets.is_floating_point() else "probs"
+    said = pool.learner.predict_labelled(pool.learner.task, [field]).tensors()[field].mean(1)
+    targets = targets.to(said.device)
+    if field == "mean":
+        goal = targets.reshape(len(said), -1).to(said.dtype)
+        spread = goal.var(0, unbiased=False)
+        return ((said - goal).square() / torch.where(spread > 0, spread, 1.0)).mean(1)
+    told = targets != IGNORED
+    right = said.gather(1, targets.clamp_min(0).long().unsqueeze(1)).squeeze(1)
+    losses = -right.clamp_min(math.exp(-80)).log() * told
+    return losses.reshape(len(said), -1).sum(1) / told.reshape(len(said), -1).sum(1).clamp_min(1)

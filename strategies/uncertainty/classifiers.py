@@ -1,0 +1,97 @@
+"""Strategies that score a classifier's uncertainty, item by item.
+
+Each plain one scores every member and averages; each ``posterior-*`` one scores the mean
+distribution over the members. With one member the two are the same.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lightning_al import measures
+
+from ..score_strategy import ScoreStrategy
+from ..strategy_registry import STRATEGIES
+
+__all__ = [
+    "bald",
+    "entropy",
+    "least_confidence",
+    "margin",
+    "mean_std",
+    "posterior_entropy",
+    "posterior_least_confidence",
+    "posterior_margin",
+    "posterior_ratio",
+    "ratio",
+    "variation_ratio",
+]
+
+
+@STRATEGIES.register("least-confidence")
+def least_confidence() -> ScoreStrategy:
+    """Lowest probability of the best class first (Lewis and Gale 1994)."""
+    return ScoreStrategy(measures.least_confidence)
+
+
+@STRATEGIES.register("margin")
+def margin() -> ScoreStrategy:
+    """Smallest lead of the best class first (Scheffer et al. 2001)."""
+    return ScoreStrategy(measures.margin)
+
+
+@STRATEGIES.register("ratio")
+def ratio() -> ScoreStrategy:
+    """Largest ratio of the second-best to the best probability first (Munro 2021)."""
+    return ScoreStrategy(measures.ratio)
+
+
+@STRATEGIES.register("entropy")
+def entropy() -> ScoreStrategy:
+    """Highest entropy of the prediction first (Settles 2009)."""
+    return ScoreStrategy(measures.entropy)
+
+
+@STRATEGIES.register("posterior-least-confidence")
+def posterior_least_confidence() -> ScoreStrategy:
+    """Least confidence of the mean over posterior members (Gal, Islam and Ghahramani 2017).
+
+    That paper calls it variation ratio; ``variation-ratio`` counts votes, as Freeman did.
+    """
+    return ScoreStrategy(partial(measures.of_mean, measures.least_confidence), members="many")
+
+
+@STRATEGIES.register("posterior-margin")
+def posterior_margin() -> ScoreStrategy:
+    """Margin of the mean over posterior members (Scheffer et al. 2001)."""
+    return ScoreStrategy(partial(measures.of_mean, measures.margin), members="many")
+
+
+@STRATEGIES.register("posterior-ratio")
+def posterior_ratio() -> ScoreStrategy:
+    """Ratio of the mean over posterior members (Munro 2021)."""
+    return ScoreStrategy(partial(measures.of_mean, measures.ratio), members="many")
+
+
+@STRATEGIES.register("posterior-entropy")
+def posterior_entropy() -> ScoreStrategy:
+    """Predictive entropy: of the mean over posterior members (Gal et al. 2017)."""
+    return ScoreStrategy(partial(measures.of_mean, measures.entropy), members="many")
+
+
+@STRATEGIES.register("bald")
+def bald() -> ScoreStrategy:
+    """Highest mutual information of label and model first (Houlsby et al. 2011)."""
+    return ScoreStrategy(measures.bald, members="many")
+
+
+@STRATEGIES.register("variation-ratio")
+def variation_ratio() -> ScoreStrategy:
+    """Fewest votes of the members for their favourite class first (Freeman 1965; Gal 2016)."""
+    return ScoreStrategy(measures.variation_ratio, members="many")
+
+
+@STRATEGIES.register("mean-std")
+def mean_std() -> ScoreStrategy:
+    """Largest spread of the members, mean over classes (Kampffmeyer et al. 2016)."""
+    return ScoreStrategy(measures.mean_std, members="many")
