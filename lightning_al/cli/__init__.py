@@ -66,7 +66,7 @@ def _dispatch(words: list[str]) -> Any:
 
         return print(f"lightning-al {__version__}")
     if command in OWN:
-        module = importlib.import_module(f".{command}", __package__)
+        module = importlib.import_module(f".{command}_command", __package__)
         return getattr(module, f"{command}_command")(words[1:])
     if command not in LIGHTNING:
         names = ", ".join((*LIGHTNING, *OWN))

@@ -31,7 +31,10 @@ from lightning_al.rounds import MetricTarget
         ({"weights": "warm"}, "weights: 'reset' -> 'warm'"),
         ({"trainer": small.TRAINER | {"max_epochs": 3}}, "trainer.max_epochs: 2 -> 3"),
         ({"trainer": small.TRAINER | {"callbacks": [EarlyStopping("val/nll")]}}, "callbacks"),
-        ({"task": small.dropout_task}, "task: 'small.task' -> 'small.dropout_task'"),
+        (
+            {"task": small.dropout_task},
+            "task: 'helpers.small.task' -> 'helpers.small.dropout_task'",
+        ),
         ({"task": partial(small.task, 0.5)}, "task"),
         ({"posterior": MCDropout(7)}, "posterior"),
         ({"oracle": SimulatedOracle(2.0)}, "oracle"),
