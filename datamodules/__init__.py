@@ -2,11 +2,12 @@
 
 from . import named as datasets
 from . import problems
+from .active_data import ActiveDataModule
 from .continuous import ContinuousDataModule
 from .image_folder import ImageFolderDataModule
 from .images import CIFAR10DataModule, FashionMNISTDataModule, MNISTDataModule
 from .named_data import BenchmarkDataModule
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import Splits
 from .problem_data import ProblemDataModule, ProblemPoolDataModule
 from .tabular import TabularDataModule
 from .tensors import TensorItems

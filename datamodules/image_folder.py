@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from .active_data import ActiveDataModule
 from .partition import held_out
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import Splits
 from .readers.encoding import check_columns, read_text
 from .readers.image_items import ImageItems, ImageView, check_images, find_images, read_image
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 
-from .pool_data import ActiveDataModule, Splits
+from .active_data import ActiveDataModule
+from .pool_data import Splits
 from .readers.image_files import Arrays, read_cifar10, read_idx, read_npz
 from .readers.transforms import Chain, CropFlip, Normalise
 from .sources import Resource, Source, data_root

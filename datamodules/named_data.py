@@ -12,10 +12,11 @@ from torch import Tensor
 from lightning_al.randomness import derive
 
 from . import named as datasets
+from .active_data import ActiveDataModule
 from .named.all_sets import ImageSpec
 from .named.starts import WARM_SEED
 from .partition import held_out, scaling
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import Splits
 from .sources import data_root
 from .tensors import TensorItems
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_al.randomness import generator
+from lightning_al.records import Outcomes
 
 from . import problems
+from .active_data import ActiveDataModule
 from .continuous import ContinuousDataModule
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import Splits
 from .problems.problem import CENTRE, NOISE
 from .tensors import TensorItems
 
 __all__ = ["ProblemDataModule", "ProblemPoolDataModule"]
 
-MEASURES = ("y", "z")
+SAFE = Outcomes(("y", "z"), safety="z")
 
 
 class ProblemPoolDataModule(ActiveDataModule):
@@ -84,8 +85,8 @@ class ProblemPoolDataModule(ActiveDataModule):
         self.name, self.pool_size = name, pool_size
         self.problem_seed, self.variant = problem_seed, variant
         self.in_features = self.problem.dimension
-        self.measures: Sequence[str] = MEASURES if self.problem.safe else ("y",)
-        self.outputs = len(self.measures)
+        self.outcomes = SAFE if self.problem.safe else Outcomes()
+        self.outputs = len(self.outcomes)
 
     def prepare_data(self) -> None:
         """Download what is missing.
@@ -163,7 +164,8 @@ class ProblemDataModule(ContinuousDataModule):
             high=[1.0] * found.dimension,
             function=self._truth,
             noise=NOISE,
-            measures=MEASURES if found.safe else ("y",),
+            outcomes=SAFE.names if found.safe else ("y",),
+            safety=SAFE.safety if found.safe else None,
             initial=found.n_initial if initial is None else initial,
             initial_box=(low, high) if found.safe else None,
             test=found.n_test if n_test is None else n_test,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from .active_data import ActiveDataModule
 from .partition import held_out, scaling
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import Splits
 from .readers.encoding import (
     Encoder,
     check_columns,

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from .active_data import ActiveDataModule
 from .partition import held_out, scaling
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import Splits
 from .tensors import TensorItems
 
 __all__ = ["BreastCancerDataModule", "DiabetesDataModule", "DigitsDataModule"]

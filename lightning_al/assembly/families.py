@@ -12,7 +12,7 @@ from lightning_al.registry import Registry
 from lightning_al.rounds import stopping
 from lightning_al.scoring import extractors as features
 
-__all__ = ["FEATURES", "ORACLES", "POSTERIORS", "RULES", "make"]
+__all__ = ["FAMILIES", "FEATURES", "ORACLES", "POSTERIORS", "RULES", "built", "make"]
 
 
 def _family(kind: str, module: ModuleType, suffix: str = "") -> Registry[Any]:
@@ -80,3 +80,18 @@ def _found(family: Registry[Any], path: str) -> Any:
             f"no {family.kind} at {path!r} ({error}); give an importable class path or one of "
             f"{', '.join(family.names())}"
         ) from error
+
+
+FAMILIES = {
+    "posterior": (POSTERIORS, "start"),
+    "features": (FEATURES, "__call__"),
+    "oracle": (ORACLES, "ask"),
+    "stopping": (RULES, "__call__"),
+}
+"""Families by the part of a plan that names their members, and the method that a member has."""
+
+
+def built(part: str, spec: Any) -> Any:
+    """The object that a specification names; an object is given back as it is."""
+    family, has = FAMILIES[part]
+    return make(family, spec, has) if isinstance(spec, (str, dict)) else spec

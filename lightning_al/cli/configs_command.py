@@ -6,9 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from lightning_al.assembly.shipped import (
+    config_path,
+    list_benches,
+    list_configs,
+    list_overlays,
+    list_policies,
+)
 from lightning_al.strategies import build
-
-from .shipped import config_path, list_benches, list_configs, list_overlays, list_policies
 
 __all__ = ["configs_command", "kind_of"]
 

@@ -7,8 +7,9 @@ item. The candidate axis comes first; indices are positions in the data set, nev
 
 from __future__ import annotations
 
-from .answers import Acquisition, Answers, Status, positions
-from .domain import Box
+from .answers import Acquisition, Answers, Due, Later, Status, positions
+from .domain import Box, Domain, Finite, Outcomes
+from .plan import RunPlan
 from .pool import Context, Learner, Pool
 from .predictions import FIELDS, Predictions
 
@@ -18,9 +19,15 @@ __all__ = [
     "Answers",
     "Box",
     "Context",
+    "Domain",
+    "Due",
+    "Finite",
+    "Later",
     "Learner",
+    "Outcomes",
     "Pool",
     "Predictions",
+    "RunPlan",
     "Status",
     "positions",
 ]

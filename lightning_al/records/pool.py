@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .domain import Box
+from .domain import Domain, Finite
 from .predictions import Predictions
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Pool:
     """A finite set of candidates, as a strategy's ``choose`` sees it: no labels anywhere.
 
     ``scores`` is what the strategy's ``score`` returned ([N], or [N, m] for compositions);
-    ``kept`` holds the fields named in its ``keeps``. Where the domain is continuous, the candidates
-    are a draw from ``box``, made anew each round; a strategy may choose among them, or name any
+    ``kept`` holds the fields named in its ``keeps``. Where the domain is a ``Box``, the candidates
+    are a draw from it, made anew each round; a strategy may choose among them, or name any
     places of the box instead (``Acquisition(x=...)``).
     """
 
@@ -103,7 +103,7 @@ class Pool:
     scores: Tensor | None = None  # [N] or [N, m]
     kept: Predictions | None = None
     context: Context = field(default_factory=Context)
-    box: Box | None = None
+    domain: Domain = Finite()
     predict_rows: Callable[[Tensor, Collection[str]], Predictions] = field(
         default=_absent("predictions")
     )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lightning_al.fits.workbench import Plain, adapter_for, build_learner
 from lightning_al.posteriors import Deterministic
-from lightning_al.ranks.ranks import ALONE, World
+from lightning_al.ranks.ranks import ALONE, Ranks
 from lightning_al.records import FIELDS, Context, Pool, Predictions
 from lightning_al.tasks import Adapter, find_head
 
@@ -48,7 +48,7 @@ class Scorer:
     posterior: Any = None
     seed: int = 0
     round: int = 0
-    world: World = ALONE
+    ranks: Ranks = ALONE
     trainer: Trainer | None = None  # for its device and precision
     memory_budget: int = 2**30  # bytes of kept fields in memory
     folder: Path | None = None
@@ -62,7 +62,7 @@ class Scorer:
             ValueError: scores that are NaN, or a model that cannot serve the strategy; on all
                 ranks alike.
         """
-        world, index, context = self.world, self.datamodule.pool, self.context()
+        ranks, index, context = self.ranks, self.datamodule.pool, self.context()
         session = self._posterior(strategy).start(self.seed, self.round)
         fields: dict[str, Tensor] | None = {}
         if strategy.needs:
@@ -71,30 +71,30 @@ class Scorer:
                 everywhere = hasattr(strategy, "score")
                 self.bank.fill(index, self._device(), everywhere=everywhere)
             if hasattr(session, "learn"):
-                world.together(lambda: self._teach(session))
-            mine = index[world.rank :: world.size]
-            scored = world.together(lambda: self._score(strategy, session, mine, context))
+                ranks.together(lambda: self._teach(session))
+            mine = index[ranks.rank :: ranks.size]
+            scored = ranks.together(lambda: self._score(strategy, session, mine, context))
             if self._shapes_vary(session):
                 log.info("items differ in shape: dropout masks are drawn per channel")
                 session = session.per_channel()
-                scored = world.together(lambda: self._score(strategy, session, mine, context))
+                scored = ranks.together(lambda: self._score(strategy, session, mine, context))
             store = Store(len(index), self._budget, self.folder)
-            fields = collect(scored, store, world)
-            world.together(lambda: None if fields is None else self._keep(strategy, index, fields))
+            fields = collect(scored, store, ranks)
+            ranks.together(lambda: None if fields is None else self._keep(strategy, index, fields))
             scores = None if fields is None else fields.get(SCORES)
-            world.together(lambda: None if scores is None else _refuse_nan(scores, index))
+            ranks.together(lambda: None if scores is None else _refuse_nan(scores, index))
         return None if fields is None else self._as_pool(strategy, session, index, fields, context)
 
     @property
     def _budget(self) -> int:
         """Bytes for one store: rank 0 of several holds its share beside the whole."""
-        shares = (1 if self.world.size == 1 else 2) * (1 if self.bank is None else 2)
+        shares = (1 if self.ranks.size == 1 else 2) * (1 if self.bank is None else 2)
         return self.memory_budget // shares
 
     def _shapes_vary(self, session: Any) -> bool:
         """Whether any rank met items of two shapes, or two ranks different ones."""
-        shapes = self.world.all_gather(session.shapes())
-        return any(self.world.all_gather(session.shapes_vary(*shapes)))
+        shapes = self.ranks.all_gather(session.shapes())
+        return any(self.ranks.all_gather(session.shapes_vary(*shapes)))
 
     def _as_pool(
         self,
@@ -113,7 +113,7 @@ class Scorer:
             scores=scores,
             kept=_predictions(index, kept) if kept else None,
             context=context,
-            box=getattr(self.datamodule, "box", None),
+            domain=self.datamodule.domain,
             predict_rows=lambda rows, needs: self._predict(strategy, session, index[rows], needs),
             joint_rows=lambda rows: self._joint(index[rows]),
             labelled_pool=lambda: self._labelled(strategy, session, context),
@@ -294,7 +294,7 @@ class Scorer:
         """Say what the pool does not pass through: a bare batch has no label to hand to a hook."""
         for owner in (self.datamodule, self.task):
             for hook in ("on_before_batch_transfer", "on_after_batch_transfer"):
-                if is_overridden(hook, owner) and self.world.rank == 0:
+                if is_overridden(hook, owner) and self.ranks.rank == 0:
                     warnings.warn(
                         f"{type(owner).__name__}.{hook} is not called for the pool; what it does "
                         "to inputs belongs into the data set's test transform, or into forward",

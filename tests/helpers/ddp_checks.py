@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import pytorch_lightning as pl
 import torch
-from helpers import ddp_parts as parts
-from helpers.ddp_parts import C, F
 from torch import nn
 from torch.utils.data import Dataset
 
+from helpers import ddp_parts as parts
+from helpers.ddp_parts import C, F
 from lightning_al import ActiveLearner
 from lightning_al.datamodules import ActiveDataModule
 from lightning_al.fits.lightning import Recipe, fit_round

@@ -10,11 +10,11 @@ import torch
 import yaml
 from helpers.set_worlds import FIXTURES, chosen, world
 
+from lightning_al.assembly.command_line import CommandLine
+from lightning_al.assembly.parser import parse
+from lightning_al.assembly.shipped import config_path, list_configs, list_overlays
 from lightning_al.cli import main
-from lightning_al.cli.arguments import CommandLine
-from lightning_al.cli.command import parse
 from lightning_al.cli.configs_command import kind_of
-from lightning_al.cli.shipped import config_path, list_configs, list_overlays
 from lightning_al.strategies import STRATEGIES, build, names, resolve
 from lightning_al.strategies import strategy_registry as registry
 from lightning_al.testing import rehearsed
