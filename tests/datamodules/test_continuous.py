@@ -35,7 +35,7 @@ def line(**changes):
 
 
 def plane(**changes):
-    settings = {"measures": ("y", "z"), "initial": 4, "test": 20, "candidates": 50}
+    settings = {"outcomes": ("y", "z"), "safety": "z", "initial": 4, "test": 20, "candidates": 50}
     return ContinuousDataModule([0.0, 0.0], [1.0, 1.0], guarded, **(settings | changes))
 
 
@@ -353,7 +353,7 @@ def test_a_person_reads_the_place_and_writes_both_measures(tmp_path):
 def test_one_measure_of_two_is_refused(tmp_path):
     oracle = FunctionOracle(lambda x: x[:, 0])
     run = learner(tmp_path / "a", plane(), Named(((0.75, 0.5),)), oracle=oracle).with_(task=two)
-    with pytest.raises(ValueError, match="measures y, z here, got y"):
+    with pytest.raises(ValueError, match="outcomes y, z here, got y"):
         run.run()
 
 
