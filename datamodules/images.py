@@ -129,9 +129,8 @@ def _read_parts(resources: Mapping[str, Resource[Any]], root: Path) -> Arrays:
 
 
 def _items(images: np.ndarray, labels: np.ndarray, transform: Any) -> TensorItems:
-    # np.array copies: arrays over file bytes are read-only, which torch cannot express
     return TensorItems(
-        torch.from_numpy(np.array(images)), torch.from_numpy(labels.astype(np.int64)), transform
+        torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), transform
     )
 
 
