@@ -5,7 +5,7 @@ from . import problems
 from .continuous import ContinuousDataModule
 from .image_folder import ImageFolderDataModule
 from .images import CIFAR10DataModule, FashionMNISTDataModule, MNISTDataModule
-from .named_data import BenchmarkDataModule
+from .named_data import NamedDataModule
 from .pool_data import ActiveDataModule, Splits
 from .problem_data import ProblemDataModule, ProblemPoolDataModule
 from .tabular import TabularDataModule
@@ -14,7 +14,6 @@ from .toy import BreastCancerDataModule, DiabetesDataModule, DigitsDataModule
 
 __all__ = [
     "ActiveDataModule",
-    "BenchmarkDataModule",
     "BreastCancerDataModule",
     "CIFAR10DataModule",
     "ContinuousDataModule",
@@ -23,6 +22,7 @@ __all__ = [
     "FashionMNISTDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
+    "NamedDataModule",
     "ProblemDataModule",
     "ProblemPoolDataModule",
     "Splits",

@@ -19,7 +19,7 @@ from .pool_data import ActiveDataModule, Splits
 from .sources import data_root
 from .tensors import TensorItems
 
-__all__ = ["BenchmarkDataModule"]
+__all__ = ["NamedDataModule"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class _Drawn:
         return self.draw(seed=derive(datamodule.seed, 0, "start"))
 
 
-class BenchmarkDataModule(ActiveDataModule):
+class NamedDataModule(ActiveDataModule):
     """A data set by its name (see :func:`lightning_al.datamodules.named.names`).
 
     The tasks of Scherer et al. (2022): one fold of a cross-validation is the test part, and the

@@ -27,7 +27,7 @@ def numbered(name: str, count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Published:
-    """How the benchmark of Scherer et al. (2022, appendix C) read a table, where it differs.
+    """How Scherer et al. (2022, appendix C) read a table, where it differs.
 
     Args:
         lost_rows: first rows that were taken for a header.

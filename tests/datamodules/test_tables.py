@@ -52,7 +52,7 @@ def write(root, spec, table, which=0):
 # --- the list ------------------------------------------------------------------------------------
 
 
-def test_all_sets_of_the_benchmark_are_there():
+def test_all_sets_of_the_papers_are_there():
     wanted = """airfoil breast checkerboard-2x2 checkerboard-4x4 concrete creditcard diabetes digits
     energy fashion-mnist gaussian-clouds glass mnist parkinsons power seeds striatum-mini
     synthclass1 synthclass2 synthclass3 synthreg1 synthreg2 wine-quality yacht"""
