@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -26,7 +27,7 @@ __all__ = ["NamedDataModule"]
 class _Drawn:
     """A start that is drawn anew for each seed of a run."""
 
-    draw: Any  # seed -> positions
+    draw: Callable[..., Tensor]  # seed -> positions
 
     def __call__(self, datamodule: ActiveDataModule, generator: torch.Generator) -> Tensor:
         return self.draw(seed=derive(datamodule.seed, 0, "start"))
@@ -113,11 +114,7 @@ class NamedDataModule(ActiveDataModule):
             FileNotFoundError: a file could not be had; the message says where to put it.
         """
         root = data_root(self.data_dir)
-        if isinstance(self.spec, ImageSpec):
-            files = tuple(self.spec.module.resources.values())
-        else:
-            files = self.spec.resources
-        for resource in files:
+        for resource in self.spec.resources:
             resource.fetch(root)
 
     def load(self) -> Splits:

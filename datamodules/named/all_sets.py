@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from lightning_al.registry import Registry
 
 from ..images import FashionMNISTDataModule, MNISTDataModule
-from ..sources import data_root
+from ..sources import Resource, data_root
 from .checked_row import arguments, refuse
 from .set_rows import table_from_row
 from .table_spec import Table, TableSpec, Task, Variant
@@ -51,6 +51,11 @@ class ImageSpec:
     source: str = ""
     task: Task = "classification"
     title: str = ""
+
+    @property
+    def resources(self) -> tuple[Resource[Any], ...]:
+        """All files of the set."""
+        return tuple(self.module.resources.values())
 
 
 Spec: TypeAlias = TableSpec | ImageSpec

@@ -6,10 +6,8 @@ import io
 import os
 import pickle
 import tarfile
-import threading
 from dataclasses import replace
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -148,34 +146,11 @@ BODY = b"the original file " * 5000
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 
-class Server(BaseHTTPRequestHandler):
-    asked = 0
-
-    def do_GET(self):
-        type(self).asked += 1
-        if self.path == "/absent":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(BODY)))
-        self.end_headers()
-        self.wfile.write(BODY[:1000] if self.path == "/cut" else BODY)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
-def base(monkeypatch):
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    Server.asked = 0
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def base(served):
+    served.bodies = {"/file": BODY, "/cut": BODY}
+    served.cut = {"/cut": 1000}
+    return served.base
 
 
 def whole(path):
@@ -192,13 +167,13 @@ def listing(root):
     return sorted(os.listdir(root / "toy")) if (root / "toy").exists() else []
 
 
-def test_a_download_lands_whole_and_is_not_repeated(base, tmp_path):
+def test_a_download_lands_whole_and_is_not_repeated(base, served, tmp_path):
     wanted = resource(f"{base}/file")
     path = wanted.fetch(tmp_path)
     assert path.read_bytes() == BODY
     assert listing(tmp_path) == ["file.bin"]
     assert wanted.fetch(tmp_path) == path
-    assert Server.asked == 1
+    assert served.asked == 1
     assert wanted.read(tmp_path) == "parsed"
 
 
