@@ -12,9 +12,8 @@ from lightning_al.randomness import generator
 from lightning_al.records import Outcomes
 
 from . import problems
-from .active_data import ActiveDataModule
 from .continuous import ContinuousDataModule
-from .pool_data import Splits
+from .pool_data import PoolDataModule, Splits
 from .problems.problem import CENTRE, NOISE
 from .tensors import TensorItems
 
@@ -23,7 +22,7 @@ __all__ = ["ProblemDataModule", "ProblemPoolDataModule"]
 SAFE = Outcomes(("y", "z"), safety="z")
 
 
-class ProblemPoolDataModule(ActiveDataModule):
+class ProblemPoolDataModule(PoolDataModule):
     """A pool of points of a problem (see :func:`lightning_al.datamodules.problems.names`).
 
     Items are the initial points, then the pool; inputs float32 [N, D] in the unit cube, targets
@@ -41,7 +40,7 @@ class ProblemPoolDataModule(ActiveDataModule):
         problem_seed: of all points; None takes the seed of the run.
         variant: "exact" constants, or "published": estimated from 5000 random points each time.
         data_dir: data folder; default ``$LIGHTNING_AL_DATA``, else the user's cache.
-        kwargs: see :class:`ActiveDataModule`.
+        kwargs: see :class:`PoolDataModule`.
 
     Raises:
         LookupError: no such problem.
@@ -73,11 +72,6 @@ class ProblemPoolDataModule(ActiveDataModule):
             if value is not None and value < least:
                 raise ValueError(f"{what} must be {least} or more points, got {value}")
         super().__init__(
-            train=None,
-            test=None,
-            pool=None,
-            val=None,
-            groups=None,
             collate=None,
             initial=list(range(self.n_initial)),
             **kwargs,

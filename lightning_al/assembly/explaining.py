@@ -56,7 +56,7 @@ def _choices(key: str) -> str:
     if module is None:
         return "; give an importable class path"
     names = [n for n in module.__all__ if isinstance(getattr(module, n), type)]
-    base = datamodules.ActiveDataModule if module is datamodules else tasks.Task
+    base = datamodules.PoolDataModule if module is datamodules else tasks.Task
     fit = [n for n in names if module is networks or issubclass(getattr(module, n), base)]
     fit = [n for n in fit if n != "Task"]  # the tasks' base
     return f"; choose one of {', '.join(fit)}, or give the class path of your own"
