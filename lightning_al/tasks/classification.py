@@ -15,6 +15,7 @@ from lightning_al.networks import Ensemble, embedding_layer
 
 from .adapter import Adapter, call
 from .loss_head import LossHead
+from .metric_specs import MetricSpec
 from .metrics import CLASSIFICATION
 from .task import OptimizerName, Task
 
@@ -91,7 +92,7 @@ class Classification(Task):
         weight_decay: float = 0.0,
         optimizer: OptimizerName = "adam",
         class_weights: list[float] | Literal["balanced"] | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         loss_head: LossHead | None = None,
     ) -> None:
         if classes is None or classes < 2:

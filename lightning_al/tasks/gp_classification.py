@@ -14,6 +14,7 @@ from lightning_al.gp import BinaryLaplace, Stationary, fit_laplace, sigmoid_mean
 from .adapter import Adapter
 from .classification import check_labels
 from .gp_base import GaussianProcess, Mode
+from .metric_specs import MetricSpec
 from .metrics import CLASSIFICATION
 
 __all__ = ["GPClassification"]
@@ -63,7 +64,7 @@ class GPClassification(GaussianProcess):
         lengthscale: float | list[float] | None = None,
         outputscale: float | None = None,
         standardize: bool | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
     ) -> None:
         if classes is None or classes < 2:
             raise ValueError(f"a classification needs 2 classes or more, got {classes}")

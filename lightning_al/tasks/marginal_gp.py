@@ -15,6 +15,7 @@ from lightning_al.posteriors import LatentQuantiles
 
 from .adapter import Adapter
 from .gaussian_process import GPRegression, Process, RegressionMode, Variance, halves
+from .metric_specs import MetricSpec
 
 __all__ = ["MarginalGPRegression"]
 
@@ -74,7 +75,7 @@ class MarginalGPRegression(GPRegression):
         noise: float | None = None,
         standardize: bool | None = None,
         variance: Variance = "latent",
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         starts: int | None = None,
         safety: bool | None = None,
         warm_up: int = 60,

@@ -14,6 +14,7 @@ from lightning_al.networks import embedding_layer
 
 from .adapter import Adapter
 from .loss_head import LossHead
+from .metric_specs import MetricSpec
 from .metrics import REGRESSION
 from .task import OptimizerName, Task
 
@@ -68,7 +69,7 @@ class Regression(Task):
         weight_decay: float = 0.0,
         optimizer: OptimizerName = "adam",
         standardize_targets: bool = True,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         loss_head: LossHead | None = None,
     ) -> None:
         if likelihood not in ("mse", "gaussian"):
@@ -87,7 +88,7 @@ class Regression(Task):
                 "likelihood": likelihood,
                 "standardize_targets": standardize_targets,
             },
-            metric_arguments={},
+            metric_arguments={"outputs": outputs},
             loss_head=loss_head,
         )
         self.outputs, self.likelihood = outputs, likelihood

@@ -12,6 +12,7 @@ from lightning_al.gp import SparseGP, Stationary, fit_sparse
 from lightning_al.gp.sparse import greedy_points
 
 from .gaussian_process import GPRegression, Priors, Process, RegressionMode, Variance
+from .metric_specs import MetricSpec
 
 __all__ = ["SparseGPRegression"]
 
@@ -60,7 +61,7 @@ class SparseGPRegression(GPRegression):
         noise: float | None = None,
         standardize: bool | None = None,
         variance: Variance = "latent",
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         starts: int | None = None,
         safety: bool | None = None,
     ) -> None:
