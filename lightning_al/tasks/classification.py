@@ -72,7 +72,7 @@ class Classification(Task):
         optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
         class_weights: C weights of the loss; "balanced" takes them from the labelled set at the
             start of each fit; None for none.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         loss_head: a head that learns, beside the task, to rank items by their loss; what the
             strategy ``learning-loss`` scores by.
 

@@ -79,7 +79,7 @@ class GPRegression(GaussianProcess):
         noise: the same, variance of the noise.
         standardize: see above; on unless "published" or "gamma".
         variance: "latent" or "predictive".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         starts: searches, of which the best counts: the first from where it should start, the
             others from there with each inverse softplus times U[0.5, 1.5], drawn by torch's seed
             (that of the round, in a run). None: 5 with "gamma", else 1.

@@ -46,7 +46,7 @@ class GPClassification(GaussianProcess):
         lengthscale: value, or where the search starts.
         outputscale: the same, prior variance of the latent function.
         standardize: take features to mean 0 and deviation 1; on unless "published".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
 
     Raises:
         ValueError: settings that make no sense; in a fit, labels outside 0..C-1.

@@ -50,7 +50,7 @@ class MarginalGPRegression(GPRegression):
         noise: median of the variance of the noise.
         standardize: features and targets; on unless "gamma".
         variance: "latent" or "predictive".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         starts: searches for the mode, of which the best counts.
         safety: whether the last output is the safety measurement.
         warm_up: trajectories before the first draw.

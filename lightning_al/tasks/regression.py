@@ -47,7 +47,7 @@ class Regression(Task):
         weight_decay: of the optimiser.
         optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
         standardize_targets: see above.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         loss_head: a head that learns, beside the task, to rank items by their loss; what the
             strategy ``learning-loss`` scores by.
 

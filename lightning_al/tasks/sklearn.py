@@ -206,7 +206,7 @@ class SklearnClassification(_Sklearn):
             is given again when loading: ``load_from_checkpoint(path, estimator=...)``.
         classes: C.
         params: arguments of the estimator.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
 
     Raises:
         ValueError: an estimator without probabilities; in a fit, labels outside 0..C-1.
@@ -301,7 +301,7 @@ class SklearnRegression(_Sklearn):
         estimator: see :class:`SklearnClassification`.
         outputs: D.
         params: arguments of the estimator.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
 
     Raises:
         ValueError: settings that make no sense, or targets of another shape.

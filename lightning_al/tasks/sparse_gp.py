@@ -38,7 +38,7 @@ class SparseGPRegression(GPRegression):
         noise: the same, variance of the noise.
         standardize: features and targets; on unless "gamma".
         variance: "latent" or "predictive".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         starts: searches, of which the best counts.
         safety: whether the last output is the safety measurement.
 
