@@ -18,6 +18,7 @@ from torchmetrics import Metric
 from lightning_al.randomness import seeded
 
 from .metric_feeding import MetricFamily
+from .plain_values import is_plain
 
 __all__ = ["ChosenMetrics", "MetricSpec", "NamedMetric"]
 
@@ -124,7 +125,7 @@ def _read(family: MetricFamily, spec: Any, sizes: Mapping[str, int]) -> NamedMet
         path = f"{spec.__module__}.{spec.__qualname__}"
         build = functools.partial(_built, family, spec, path, arguments, sizes)
         kept = {"class_path": path, "init_args": arguments} if arguments else path
-        plain = kept if "<locals>" not in path and _plain(arguments) else None
+        plain = kept if "<locals>" not in path and is_plain(arguments) else None
         return _tried(family, _snake(spec.__name__), build, plain, path, sizes)
     if not callable(spec):
         raise ValueError(
@@ -151,7 +152,7 @@ def _of_mapping(
             "arguments into init_args"
         )
     arguments = dict(given.get("init_args") or {})
-    plain = given if _plain(arguments) else None
+    plain = given if is_plain(arguments) else None
     return _of_path(family, str(given["class_path"]), arguments, given.get("name"), plain, sizes)
 
 
@@ -290,14 +291,6 @@ def _alone() -> bool:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".;")
-
-
-def _plain(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(map(_plain, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _snake(name: str) -> str:

@@ -11,7 +11,7 @@ What a batch of a family is, and what a metric of torchmetrics or of a user's ow
   outputs the mean of what they compute for each is logged.
 
 Where torchmetrics has a metric in the meaning that a name has here, it is torchmetrics'; the rest
-is in :mod:`~lightning_al.tasks.metric_classes`.
+is in :mod:`~lightning_al.tasks.metric_classes` and ``ranking_metrics``, which say why.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from . import metric_classes as own
 from . import metric_feeding as feeding
 from .metric_classes import gaussian_nll
 from .metric_feeding import Fed, MetricFamily, as_they_are
+from .ranking_metrics import AUROC, LabelsAUROC
 
 __all__ = [
     "CLASSIFICATION",
@@ -80,7 +81,7 @@ def _balanced_accuracy(classes: int) -> Metric:
 
 @CLASSIFICATION.register("auroc")
 def _auroc(classes: int) -> Metric:
-    return own.AUROC(classes)
+    return AUROC(classes)
 
 
 @CLASSIFICATION.register("nll")
@@ -145,7 +146,7 @@ def _macro_f1(labels: int) -> Metric:
 
 @MULTILABEL.register("auroc")
 def _labels_auroc(labels: int) -> Metric:
-    return own.LabelsAUROC(labels)
+    return LabelsAUROC(labels)
 
 
 @MULTILABEL.register("nll")
