@@ -78,6 +78,8 @@ def fit_model(
     weights = [p for name, p in named if name.startswith("model.network.")]
     if not free:
         return math.nan
+    if exact:
+        model.set_train_data(x, y, strict=False)
     for part in model.modules():
         if isinstance(part, gpytorch.kernels.InducingPointKernel):
             part.likelihood = likelihood  # a deep copy of the kernel points to the old one's
@@ -109,7 +111,7 @@ def _climb(loss: Any, free: list[nn.Parameter], search: ModelSearch) -> float:
             now = loss()
             now.backward()
             adam.step()
-            value = -float(now)
+            value = -float(now.detach())
         adam.zero_grad()
         return value
     from scipy.optimize import minimize  # inside: SciPy loads slowly
@@ -131,7 +133,7 @@ def _climb(loss: Any, free: list[nn.Parameter], search: ModelSearch) -> float:
             return LOST, np.zeros_like(theta)
         parts = [torch.zeros_like(p) if s is None else s for p, s in zip(free, slopes, strict=True)]
         slope = torch.cat([part.detach().double().cpu().flatten() for part in parts]).numpy()
-        value = float(now)
+        value = float(now.detach())
         good = math.isfinite(value) and np.isfinite(slope).all()
         return (value, slope) if good else (LOST, np.zeros_like(theta))
 

@@ -35,7 +35,6 @@ def quietly() -> Any:
     settings = library().settings
     stack = ExitStack()
     stack.enter_context(settings.max_cholesky_size(100_000))  # else conjugate gradients, to 1e-2
-    stack.enter_context(settings.sgpr_diagonal_correction(False))  # Titsias' posterior, not FITC's
     stack.enter_context(settings.debug(False))
     return stack
 
@@ -109,11 +108,10 @@ class ModelRecipe:
             network = network.to(x)
         z = _through(network, x)
         kernel = self._kernel(z.shape[1]).to(x)
-        m = self.inducing(len(x))
-        if m is not None:
-            rows = greedy_points(Foreign(kernel), z, m) if choose else torch.arange(m)
+        if (m := self.inducing(len(x))) is not None:
             with torch.no_grad():
-                kernel = library().kernels.InducingPointKernel(kernel, z[rows].clone(), likelihood)
+                rows = greedy_points(Foreign(kernel), z, m) if choose else torch.arange(m)
+            kernel = library().kernels.InducingPointKernel(kernel, z[rows].clone(), likelihood)
         model = _zero_mean_model()(x, y, likelihood, kernel, network)
         return FittedModel(model, likelihood).to(x)
 

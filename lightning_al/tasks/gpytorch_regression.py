@@ -14,8 +14,8 @@ from lightning_al.networks import build, spec_of
 from .adapter import Adapter
 from .gaussian_process import GPRegression, Process, Variance
 from .gpytorch_fit import ModelSearch, fit_model
-from .gpytorch_models import ModelRecipe, quietly
-from .gpytorch_specs import library
+from .gpytorch_models import ModelRecipe
+from .gpytorch_posterior import posterior_of
 from .metric_specs import MetricSpec
 from .plain_values import is_plain
 
@@ -27,7 +27,6 @@ else:  # what a configuration can say: the parser would build the others too ear
     PartOption = str | dict[str, Any]
 
 Search = Literal["map", "evidence", "fixed"]
-BLOCK = 4096  # points at a time; a user's model may lay out their covariance
 
 
 class GPyTorchRegression(GPRegression):
@@ -177,36 +176,23 @@ class GPyTorchRegression(GPRegression):
         layout = self.x.shape[1], self.recipe.inducing(len(self.x))
         if layout != self._layout:  # else the search starts where the last one ended
             self._assemble(choose=True)
-        for d, process in enumerate(self._with_data()):
-            fit_model(
-                process,
-                self.x,
-                self.y[:, d],
-                self.search,
-                hyperparameters=self.hyperparameters != "fixed",
-            )
-            self.noise[d] = process.likelihood.noise.detach().squeeze()
+        wanted, models = self.hyperparameters != "fixed", list(self.models)
+        for d, model in enumerate(models):
+            fit_model(model, self.x, self.y[:, d], self.search, hyperparameters=wanted)
+            self.noise[d] = model.likelihood.noise.detach().squeeze()
 
     def _assemble(self, *, choose: bool) -> None:
         """Build the models for the labelled set at hand."""
         targets = self.y.unbind(1)
         self.models = nn.ModuleList(self.recipe.build(self.x, y, choose=choose) for y in targets)
+        self.models.train(self.training)
         self._layout = self.x.shape[1], self.recipe.inducing(len(self.x))
-
-    def _with_data(self) -> list[Any]:
-        """The models, each with its labelled set."""
-        exact = library().models.ExactGP
-        for process, y in zip(self.models, self.y.unbind(1), strict=True):
-            if isinstance(process.model, exact):
-                process.model.set_train_data(self.x, y, strict=False)
-        return list(self.models)
 
     # --- predictions -------------------------------------------------------------------------
 
     def _process(self, d: int) -> Process:
-        process: Any = self._with_data()[d]
-        process.train().eval()  # drops what GPyTorch remembers of other data
-        return _Posterior(process.model)
+        model: Any = self.models[d]
+        return posterior_of(model, self.x, self.y[:, d], own=self.recipe.gp is not None)
 
     def embedding(self, inputs: Any) -> Tensor:
         """Features [n, E] that the kernels see: of all networks side by side, or scaled ones."""
@@ -218,44 +204,15 @@ class GPyTorchRegression(GPRegression):
 
     # --- state -------------------------------------------------------------------------------
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the posteriors: a copy makes its own."""
+        return super().__getstate__() | {"_given": None}
+
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         x, y = state_dict.get(f"{prefix}x"), state_dict.get(f"{prefix}y")
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if isinstance(x, Tensor) and len(x) and isinstance(y, Tensor):
             self._assemble(choose=False)  # their parameters are loaded after this
-
-
-@dataclasses.dataclass(frozen=True)
-class _Posterior:
-    """The function of a fitted model of GPyTorch, in standardised units."""
-
-    model: Any
-
-    def moments(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance [m] at points [m, d]."""
-        with torch.no_grad(), quietly():
-            said = [self._at(part) for part in points.split(BLOCK)]
-            mean = torch.cat([part.mean for part in said])
-            variance = torch.cat([part.variance for part in said])
-        return mean, variance.clamp_min(0.0)
-
-    def joint(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean [m] and covariance [m, m] at points [m, d]."""
-        with torch.no_grad(), quietly():
-            said = self._at(points)
-            return said.mean, said.covariance_matrix.clone()
-
-    def _at(self, points: Tensor) -> Any:
-        if self.model.training:
-            self.model.eval()
-        said = self.model(points)
-        if said.mean.shape != points.shape[:1]:
-            raise ValueError(
-                f"{type(self.model).__name__} must predict [{len(points)}] for features "
-                f"{list(points.shape)}, got {list(said.mean.shape)}; let forward return a "
-                "MultivariateNormal over the items, one process an output"
-            )
-        return said
 
 
 UNKEPT = object()  # what a checkpoint does not keep
