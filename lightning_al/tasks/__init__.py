@@ -4,6 +4,7 @@ from .adapter import Adapter
 from .classification import Classification
 from .gaussian_process import GPRegression
 from .gp_classification import GPClassification
+from .gpytorch_regression import GPyTorchRegression
 from .heads import find_head
 from .loss_head import LossHead
 from .marginal_gp import MarginalGPRegression
@@ -17,6 +18,7 @@ __all__ = [
     "Classification",
     "GPClassification",
     "GPRegression",
+    "GPyTorchRegression",
     "LossHead",
     "MarginalGPRegression",
     "Regression",

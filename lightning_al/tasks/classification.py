@@ -15,6 +15,7 @@ from lightning_al.networks import Ensemble, embedding_layer
 
 from .adapter import Adapter, call
 from .loss_head import LossHead
+from .metric_specs import MetricSpec
 from .metrics import CLASSIFICATION
 from .task import OptimizerName, Task
 
@@ -71,7 +72,7 @@ class Classification(Task):
         optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
         class_weights: C weights of the loss; "balanced" takes them from the labelled set at the
             start of each fit; None for none.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         loss_head: a head that learns, beside the task, to rank items by their loss; what the
             strategy ``learning-loss`` scores by.
 
@@ -91,7 +92,7 @@ class Classification(Task):
         weight_decay: float = 0.0,
         optimizer: OptimizerName = "adam",
         class_weights: list[float] | Literal["balanced"] | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         loss_head: LossHead | None = None,
     ) -> None:
         if classes is None or classes < 2:

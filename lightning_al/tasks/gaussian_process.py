@@ -15,8 +15,9 @@ from lightning_al.gp.foreign import Foreign, fit_foreign
 from lightning_al.randomness import generator
 
 from .adapter import Adapter
-from .full_batch import REGRESSION_METRICS
 from .gp_base import MODES, GaussianProcess
+from .metric_specs import MetricSpec
+from .metrics import REGRESSION_METRICS
 
 __all__ = ["GPRegression", "Priors", "Process", "RegressionMode", "Variance", "halves"]
 
@@ -78,7 +79,7 @@ class GPRegression(GaussianProcess):
         noise: the same, variance of the noise.
         standardize: see above; on unless "published" or "gamma".
         variance: "latent" or "predictive".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         starts: searches, of which the best counts: the first from where it should start, the
             others from there with each inverse softplus times U[0.5, 1.5], drawn by torch's seed
             (that of the round, in a run). None: 5 with "gamma", else 1.
@@ -106,7 +107,7 @@ class GPRegression(GaussianProcess):
         noise: float | None = None,
         standardize: bool | None = None,
         variance: Variance = "latent",
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         starts: int | None = None,
         safety: bool | None = None,
     ) -> None:
@@ -146,7 +147,7 @@ class GPRegression(GaussianProcess):
                 "safety": safety,
                 **({"kernel": kernel} if ours else {}),
             },
-            metric_arguments={},
+            metric_arguments={"outputs": outputs - bool(safety)},
             modes=(*MODES, "gamma"),
         )
         self.outputs, self.variance, self.safety = outputs, variance, bool(safety)

@@ -14,6 +14,7 @@ from lightning_al.gp import BinaryLaplace, Stationary, fit_laplace, sigmoid_mean
 from .adapter import Adapter
 from .classification import check_labels
 from .gp_base import GaussianProcess, Mode
+from .metric_specs import MetricSpec
 from .metrics import CLASSIFICATION
 
 __all__ = ["GPClassification"]
@@ -45,7 +46,7 @@ class GPClassification(GaussianProcess):
         lengthscale: value, or where the search starts.
         outputscale: the same, prior variance of the latent function.
         standardize: take features to mean 0 and deviation 1; on unless "published".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
 
     Raises:
         ValueError: settings that make no sense; in a fit, labels outside 0..C-1.
@@ -63,7 +64,7 @@ class GPClassification(GaussianProcess):
         lengthscale: float | list[float] | None = None,
         outputscale: float | None = None,
         standardize: bool | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
     ) -> None:
         if classes is None or classes < 2:
             raise ValueError(f"a classification needs 2 classes or more, got {classes}")

@@ -15,6 +15,7 @@ from lightning_al.posteriors import LatentQuantiles
 
 from .adapter import Adapter
 from .gaussian_process import GPRegression, Process, RegressionMode, Variance, halves
+from .metric_specs import MetricSpec
 
 __all__ = ["MarginalGPRegression"]
 
@@ -49,7 +50,7 @@ class MarginalGPRegression(GPRegression):
         noise: median of the variance of the noise.
         standardize: features and targets; on unless "gamma".
         variance: "latent" or "predictive".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         starts: searches for the mode, of which the best counts.
         safety: whether the last output is the safety measurement.
         warm_up: trajectories before the first draw.
@@ -74,7 +75,7 @@ class MarginalGPRegression(GPRegression):
         noise: float | None = None,
         standardize: bool | None = None,
         variance: Variance = "latent",
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         starts: int | None = None,
         safety: bool | None = None,
         warm_up: int = 60,

@@ -14,6 +14,7 @@ from lightning_al.networks import embedding_layer
 
 from .adapter import Adapter
 from .loss_head import LossHead
+from .metric_specs import MetricSpec
 from .metrics import REGRESSION
 from .task import OptimizerName, Task
 
@@ -46,7 +47,7 @@ class Regression(Task):
         weight_decay: of the optimiser.
         optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
         standardize_targets: see above.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         loss_head: a head that learns, beside the task, to rank items by their loss; what the
             strategy ``learning-loss`` scores by.
 
@@ -68,7 +69,7 @@ class Regression(Task):
         weight_decay: float = 0.0,
         optimizer: OptimizerName = "adam",
         standardize_targets: bool = True,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         loss_head: LossHead | None = None,
     ) -> None:
         if likelihood not in ("mse", "gaussian"):
@@ -87,7 +88,7 @@ class Regression(Task):
                 "likelihood": likelihood,
                 "standardize_targets": standardize_targets,
             },
-            metric_arguments={},
+            metric_arguments={"outputs": outputs},
             loss_head=loss_head,
         )
         self.outputs, self.likelihood = outputs, likelihood

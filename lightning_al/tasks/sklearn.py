@@ -19,12 +19,13 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_al.randomness import seeded
-from lightning_al.registry import Registry
 
 from .adapter import Adapter
 from .classification import check_labels
-from .full_batch import REGRESSION_METRICS, FullBatch
-from .metrics import CLASSIFICATION
+from .full_batch import FullBatch
+from .metric_feeding import MetricFamily
+from .metric_specs import MetricSpec
+from .metrics import CLASSIFICATION, REGRESSION_METRICS
 
 __all__ = ["SklearnClassification", "SklearnRegression", "find_estimator"]
 
@@ -81,10 +82,10 @@ class _Sklearn(FullBatch):
         params: Mapping[str, Any] | None,
         *,
         method: str,
-        metrics: Sequence[str] | None,
-        known: Registry[Metric],
+        metrics: Sequence[MetricSpec] | None,
+        known: MetricFamily,
         settings: dict[str, Any],
-        metric_arguments: dict[str, Any],
+        metric_arguments: dict[str, int],
         y: Tensor,
     ) -> None:
         from sklearn.base import clone  # inside: scikit-learn loads slowly
@@ -205,7 +206,7 @@ class SklearnClassification(_Sklearn):
             is given again when loading: ``load_from_checkpoint(path, estimator=...)``.
         classes: C.
         params: arguments of the estimator.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
 
     Raises:
         ValueError: an estimator without probabilities; in a fit, labels outside 0..C-1.
@@ -217,7 +218,7 @@ class SklearnClassification(_Sklearn):
         estimator: Any = "RandomForestClassifier",
         classes: int | None = None,
         params: dict[str, Any] | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
     ) -> None:
         if classes is None or classes < 2:
             raise ValueError(f"a classification needs 2 classes or more, got {classes}")
@@ -300,7 +301,7 @@ class SklearnRegression(_Sklearn):
         estimator: see :class:`SklearnClassification`.
         outputs: D.
         params: arguments of the estimator.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
 
     Raises:
         ValueError: settings that make no sense, or targets of another shape.
@@ -314,7 +315,7 @@ class SklearnRegression(_Sklearn):
         estimator: Any = "RandomForestRegressor",
         outputs: int | None = 1,
         params: dict[str, Any] | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
     ) -> None:
         if outputs is None or outputs < 1:
             raise ValueError(f"a regression needs 1 output or more, got {outputs}")
@@ -325,7 +326,7 @@ class SklearnRegression(_Sklearn):
             metrics=metrics,
             known=REGRESSION_METRICS,
             settings={"outputs": outputs},
-            metric_arguments={},
+            metric_arguments={"outputs": outputs},
             y=torch.zeros((0,) if outputs == 1 else (0, outputs), dtype=torch.float64),
         )
         self.outputs = outputs

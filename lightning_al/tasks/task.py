@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -16,7 +15,8 @@ from lightning_al.registry import Registry
 
 from .adapter import Adapter, call, listening
 from .loss_head import LossHead, LossPredictor, ranking_loss
-from .metrics import metric_dict
+from .metric_feeding import MetricFamily
+from .metric_specs import ChosenMetrics, MetricSpec
 
 __all__ = ["OPTIMIZERS", "OptimizerName", "Task"]
 
@@ -48,10 +48,11 @@ class Task(LightningModule):
         optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
         lr: learning rate.
         weight_decay: of the optimiser.
-        metrics: names of the metrics to log on validation and test data; None for all.
-        known: metrics there are.
+        metrics: those to log on validation and test data, see
+            :meth:`~lightning_al.tasks.metric_specs.ChosenMetrics.of`; None for all with a name.
+        known: the family of metrics of the task's predictions.
         settings: further hyper-parameters, plain values.
-        metric_arguments: passed to each metric.
+        metric_arguments: sizes of the predictions, for the metrics.
         loss_head: a head that learns to rank items by their loss, trained beside the task.
     """
 
@@ -65,20 +66,17 @@ class Task(LightningModule):
         optimizer: str,
         lr: float,
         weight_decay: float,
-        metrics: Sequence[str] | None,
-        known: Registry[Metric],
+        metrics: Sequence[MetricSpec] | None,
+        known: MetricFamily,
         settings: Mapping[str, Any],
-        metric_arguments: Mapping[str, Any],
+        metric_arguments: Mapping[str, int],
         loss_head: LossHead | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.network = build(network)
         OPTIMIZERS.factory(optimizer)
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
-        names = known.names() if metrics is None else list(metrics)
-        for name in names:
-            known.factory(name)
-        self._build_metrics = partial(metric_dict, known, names, **metric_arguments)
+        self._build_metrics = ChosenMetrics.of(known, metrics, metric_arguments)
         self.metrics = nn.ModuleDict()  # by stage, each built when it is first wanted
         spec = spec_of(self.network)
         plain = {
@@ -86,7 +84,7 @@ class Task(LightningModule):
             "optimizer": optimizer,
             "lr": lr,
             "weight_decay": weight_decay,
-            "metrics": None if metrics is None else list(metrics),
+            "metrics": self._build_metrics.plain,
             **settings,
         }
         self.loss_head: LossPredictor | None = None
