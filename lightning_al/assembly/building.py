@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
@@ -175,8 +176,8 @@ def fill_sizes(spec: Any, datamodule: Any) -> None:
     """Put the sizes that the data give where a model's settings leave them ``null``.
 
     ``in_features``, ``in_channels``, ``image_size`` and ``classes`` are the datamodule's;
-    ``outputs`` is its number of classes, or of targets (twice that for a Gaussian likelihood, in
-    the network only). ``safety`` is whether one of its outcomes says how safe an item is.
+    ``outputs`` is its number of classes, or of targets; of the network what the task says that it
+    needs for them (its ``network_outputs(targets, arguments)``). ``safety`` is whether one of its outcomes says how safe an item is.
     """
     sizes = {
         name: getattr(datamodule, name, None)
@@ -191,10 +192,20 @@ def _fill(spec: Any, sizes: Mapping[str, Any], outputs: Any, network_outputs: An
     arguments = spec.get("init_args") if isinstance(spec, dict) else None
     if not isinstance(arguments, dict):
         return
-    if arguments.get("likelihood") == "gaussian" and outputs is not None:
-        network_outputs = 2 * outputs
+    needed = getattr(_class_of(spec), "network_outputs", None)
+    if needed is not None and outputs is not None:
+        network_outputs = needed(outputs, arguments)
     for name, value in {**sizes, "outputs": outputs}.items():
         if value is not None and name in arguments and arguments[name] is None:
             arguments[name] = value
     for inner in arguments.values():
         _fill(inner, sizes, network_outputs, network_outputs)
+
+
+def _class_of(spec: Mapping[str, Any]) -> Any:
+    """The class that a specification names, where it can be imported."""
+    module, _, name = str(spec.get("class_path", "")).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name, None) if module else None
+    except ImportError:
+        return None  # the parser says so better

@@ -148,6 +148,17 @@ class Recipe:
         rest = {k: v for k, v in self.trainer.items() if k != "logger"}
         return copy.deepcopy(rest) | loggers
 
+    def alone(self, family: Any = pytorch_lightning, callbacks: Sequence[Any] = ()) -> Any:
+        """A Trainer of the same settings on one device, without loggers.
+
+        Args:
+            family: the Lightning of the module that it is for.
+            callbacks: of the run itself.
+        """
+        arguments = {k: v for k, v in self.arguments().items() if k not in ("strategy", "num_nodes")}
+        lone = Recipe(self.task, {**arguments, "devices": 1, "logger": False})
+        return lone.build_trainer(callbacks, family=family)
+
     def arguments(self) -> dict[str, Any]:
         """Trainer arguments, for a Trainer that must differ in some of them.
 
@@ -157,8 +168,8 @@ class Recipe:
         made = self._made()
         if not isinstance(made, Mapping):
             raise ValueError(
-                "a full-batch task on several processes needs trainer as a dict of arguments, so "
-                "that rank 0 can fit it alone"
+                "fits on one device (full-batch tasks on several processes, refits) need trainer as "
+                "a dict of arguments, not as a Trainer"
             )
         return dict(made)
 

@@ -9,7 +9,14 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["build", "embedding_layer", "needed", "record", "spec_of"]
+__all__ = [
+    "build",
+    "embedding_layer",
+    "gives_members",
+    "needed",
+    "record",
+    "spec_of",
+]
 
 
 def record(network: nn.Module, cls: type[nn.Module], /, **init_args: Any) -> None:
@@ -86,3 +93,8 @@ def embedding_layer(network: nn.Module) -> str | tuple[str, ...] | None:
         return own
     linear = [name for name, m in network.named_modules() if isinstance(m, nn.Linear)]
     return f"{linear[-1]}:input" if linear else None
+
+
+def gives_members(network: Any) -> bool:
+    """Whether a network declares that its outputs are those of several members, [n, S, ...]."""
+    return bool(getattr(network, "gives_members", False))

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector
 
 from lightning_al.networks import build, spec_of
-from lightning_al.networks.network_specs import embedding_layer, record
+from lightning_al.networks.network_specs import embedding_layer, gives_members, record
 from lightning_al.randomness import generator
 
 from .protocol import Drawn, Reader, ShapeFree
@@ -54,6 +54,11 @@ class SWAGNetwork(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         if (spec := spec_of(self.network)) is not None:
             record(self, SWAGNetwork, network=spec, rank=rank)
+
+    @property
+    def gives_members(self) -> bool:
+        """Whether the network inside does."""
+        return gives_members(self.network)
 
     def forward(self, *inputs: Any) -> Tensor:
         """The network's outputs under the weights that it has now."""

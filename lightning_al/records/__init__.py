@@ -10,7 +10,7 @@ from __future__ import annotations
 from .answers import Acquisition, Answers, Due, Later, Status, positions
 from .domain import Box, Domain, Finite, Outcomes
 from .plan import RunPlan
-from .pool import Context, Learner, Pool
+from .pool import Context, NoBench, Pool
 from .predictions import FIELDS, Predictions
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "Due",
     "Finite",
     "Later",
-    "Learner",
+    "NoBench",
     "Outcomes",
     "Pool",
     "Predictions",

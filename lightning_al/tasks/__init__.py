@@ -8,6 +8,8 @@ from .gpytorch_regression import GPyTorchRegression
 from .heads import find_head
 from .loss_head import LossHead
 from .marginal_gp import MarginalGPRegression
+from .multilabel import MultiLabelClassification
+from .places import PlaceClassification
 from .regression import Regression
 from .sklearn import SklearnClassification, SklearnRegression
 from .sparse_gp import SparseGPRegression
@@ -21,6 +23,8 @@ __all__ = [
     "GPyTorchRegression",
     "LossHead",
     "MarginalGPRegression",
+    "MultiLabelClassification",
+    "PlaceClassification",
     "Regression",
     "SklearnClassification",
     "SklearnRegression",

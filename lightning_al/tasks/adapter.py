@@ -16,6 +16,7 @@ from lightning_al.readings import Classes, Numbers, Reading, Undeclared, reading
 
 __all__ = ["Adapter", "call", "find", "listening"]
 
+
 def call(function: Callable[..., Any], inputs: Any) -> Any:
     """``function(*inputs)`` for a tuple or list of inputs, else ``function(inputs)``."""
     return function(*inputs) if isinstance(inputs, (tuple, list)) else function(inputs)

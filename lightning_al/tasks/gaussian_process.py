@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from lightning_al.gp import AnyPrior, ExactGP, GammaPrior, Prior, Stationary, cholesky, fit_exact
 from lightning_al.gp.foreign import Foreign, fit_foreign
 from lightning_al.randomness import generator
+from lightning_al.readings import Numbers
 
 from .adapter import Adapter
 from .gp_base import MODES, GaussianProcess
@@ -169,7 +170,7 @@ class GPRegression(GaussianProcess):
     @property
     def adapter(self) -> Adapter:
         """Moments in target units."""
-        return Adapter("predictions", "scaled", kind="regression", output_is=halves)
+        return Adapter("predictions", "scaled", Numbers(self.outputs, halves))
 
     # --- the fit -----------------------------------------------------------------------------
 

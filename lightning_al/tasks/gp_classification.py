@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_al.gp import BinaryLaplace, Stationary, fit_laplace, sigmoid_mean
+from lightning_al.readings import Classes
 
 from .adapter import Adapter
 from .classification import check_labels
@@ -88,7 +89,7 @@ class GPClassification(GaussianProcess):
     @property
     def adapter(self) -> Adapter:
         """Probabilities."""
-        return Adapter("probabilities", "scaled", output_is="probs")
+        return Adapter("probabilities", "scaled", Classes(self.classes, "probs"))
 
     def learn(self, inputs: Any, targets: Tensor) -> None:
         """Find the modes for all labelled items, after the search for hyper-parameters."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_al.gp import MixtureGP, Prior, sample_posterior
 from lightning_al.gp.evidence import evidence, numbers
 from lightning_al.posteriors import LatentQuantiles
+from lightning_al.readings import Numbers
 
 from .adapter import Adapter
 from .gaussian_process import GPRegression, Process, RegressionMode, Variance, halves
@@ -113,7 +114,7 @@ class MarginalGPRegression(GPRegression):
     @property
     def adapter(self) -> Adapter:
         """The S processes, in target units."""
-        return Adapter("members", "scaled", kind="regression", output_is=halves)
+        return Adapter("members", "scaled", Numbers(self.outputs, halves, members=True))
 
     @property
     def posterior(self) -> LatentQuantiles:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_al.randomness import seeded
+from lightning_al.readings import Classes, Numbers
 
 from .adapter import Adapter
 from .classification import check_labels
@@ -237,7 +238,7 @@ class SklearnClassification(_Sklearn):
     @property
     def adapter(self) -> Adapter:
         """Probabilities of all members."""
-        return Adapter("raw", "features", output_is="probs", axes="members")
+        return Adapter("raw", "features", Classes(self.classes, "probs", members=True))
 
     def _checked(self, targets: Tensor) -> Tensor:
         check_labels(targets, self.classes)
@@ -335,7 +336,7 @@ class SklearnRegression(_Sklearn):
     @property
     def adapter(self) -> Adapter:
         """Means, and the variance where the estimator gives one."""
-        return Adapter("raw", "features", kind="regression", output_is=self._split)
+        return Adapter("raw", "features", Numbers(self.outputs, self._split, members=True))
 
     @property
     def _has_std(self) -> bool:

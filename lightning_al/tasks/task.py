@@ -10,7 +10,8 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lightning_al.networks import build, spec_of
+from lightning_al.networks import build, embedding_layer, spec_of
+from lightning_al.readings import Reading
 from lightning_al.registry import Registry
 
 from .adapter import Adapter, call, listening
@@ -18,7 +19,7 @@ from .loss_head import LossHead, LossPredictor, ranking_loss
 from .metric_feeding import MetricFamily
 from .metric_specs import ChosenMetrics, MetricSpec
 
-__all__ = ["OPTIMIZERS", "OptimizerName", "Task"]
+__all__ = ["OPTIMIZERS", "OptimizerName", "Task", "network_adapter"]
 
 OptimizerName = Literal["adam", "adamw", "sgd"]
 OPTIMIZERS: Registry[torch.optim.Optimizer] = Registry("optimizer")
@@ -30,6 +31,21 @@ LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 @OPTIMIZERS.register("sgd")
 def _sgd(params: Any, **kwargs: Any) -> torch.optim.SGD:
     return torch.optim.SGD(params, momentum=0.9, **kwargs)
+
+
+def network_adapter(task: Any, reading: Reading, output: str = "network", **more: Any) -> Adapter:
+    """How a task is read whose outputs are those of its ``network``.
+
+    Args:
+        task: with a ``network``.
+        reading: what the outputs are.
+        output: where they are.
+        more: passed to the adapter.
+    """
+    place = embedding_layer(task.network)
+    names = (place,) if isinstance(place, str) else place
+    embedding = None if names is None else tuple(f"network.{name}" for name in names)
+    return Adapter(output=output, embedding=embedding, reading=reading, **more)
 
 
 class Task(LightningModule):

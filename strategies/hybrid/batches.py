@@ -118,7 +118,9 @@ class ClusterMargin(SetStrategy):
         """One minus the lead of the best class [n], of the members' mean."""
         probs = batch.keep(["probs"]).probs
         assert probs is not None  # kept in the line above
-        return measures.over_places(partial(measures.of_mean, measures.margin), probs)
+        return measures.over_places(
+            partial(measures.of_mean, measures.margin), probs, mask=batch.mask
+        )
 
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """Round robin over the clusters of the shortlist."""
