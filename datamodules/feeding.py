@@ -12,7 +12,7 @@ from lightning_al.randomness import generator
 
 from .loading import InProcess
 from .splits import is_dataset
-from .views import Bare, Batches, Items, Labelled, batches
+from .views import Bare, Batches, Items, Labelled, batches, drawn_rows
 
 __all__ = ["eval_loader", "pool_loader", "shuffled_loader", "train_loader"]
 
@@ -25,10 +25,14 @@ def train_loader(data: Any) -> Any:
     """
     rank, world = _place(data)
     task = None if data.trainer is None else data.trainer.lightning_module
-    view = Labelled(data.items, data.labelled, data.answered(data.labelled))
-    if getattr(task, "full_batch", False):
+    index, odds = data.labelled, data.shares
+    whole = getattr(task, "full_batch", False)
+    if whole and odds is not None:  # a fit on all at once has one epoch, and one draw
+        index, odds = index[drawn_rows(odds, generator(data.seed, data.round, "odds"))], None
+    view = Labelled(data.items, index, data.answered(index))
+    if whole:
         return batches(view, Batches(len(view), max(len(view), 1)), 0)
-    loader = shuffled_loader(data, view, rank, world)
+    loader = shuffled_loader(data, view, rank, world, odds)
     if not getattr(task, "uses_unlabelled", False):
         return loader
     rest = data.pool if len(data.pool) else data.labelled  # steps go on when all are labelled
@@ -37,11 +41,20 @@ def train_loader(data: Any) -> Any:
 
 
 def shuffled_loader(
-    data: Any, view: Labelled | Bare, rank: int = 0, world: int = 1
+    data: Any,
+    view: Labelled | Bare,
+    rank: int = 0,
+    world: int = 1,
+    odds: torch.Tensor | None = None,
 ) -> DataLoader | InProcess:
-    """Batches of a view in an order drawn by (seed, round, epoch), the same on every rank."""
+    """Batches of a view in an order drawn by (seed, round, epoch), the same on every rank.
+
+    With ``odds`` [n] an epoch is n draws of rows by them, instead of each row once.
+    """
     key = (data.seed, data.round)
-    order = Batches(len(view), data.batch_size, shuffle=key, rank=rank, world=world, pad=True)
+    order = Batches(
+        *(len(view), data.batch_size), shuffle=key, rank=rank, world=world, pad=True, odds=odds
+    )
     return _loader(data, view, order)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from .item_pictures import image_of
 from .portraits import content_digests, portrait_of
 from .splits import is_dataset
 from .views import Bare, Batches, Items, Labelled, batches
+from .weighting import Share, repeated
 
 __all__ = ["PoolDataModule", "Splits"]
 
@@ -82,6 +84,7 @@ class PoolDataModule(LightningDataModule):
         self.num_workers, self.label, self.collate = num_workers, label, collate
         self._loaded = False
         self._restored: Mapping[str, Any] | None = None
+        self._share: Share | None = None  # of a view on a part of the labelled items
         self.seed, self.round = seed, 0
 
     # --- data --------------------------------------------------------------------------------
@@ -169,12 +172,17 @@ class PoolDataModule(LightningDataModule):
     @property
     def labelled(self) -> Tensor:
         """Positions of the labelled items [L], ascending."""
-        return self.state.labelled
+        return self.state.labelled if self._share is None else self._share.labelled
 
     @property
     def pool(self) -> Tensor:
         """Positions that may be chosen [N], ascending."""
-        return self.state.pool
+        return self.state.pool if self._share is None else self._share.pool
+
+    @property
+    def shares(self) -> Tensor | None:
+        """How often each labelled item counts [L], in a view that weighs them; else None."""
+        return None if self._share is None else self._share.weights
 
     def ask(self, index: Sequence[int] | Tensor) -> None:
         """Mark pool items [K] as asked for: no longer candidates, not yet labelled."""
@@ -285,23 +293,75 @@ class PoolDataModule(LightningDataModule):
         """The pool in ascending order, inputs only."""
         return pool_loader(self)
 
-    def labelled_loader(self, index: Tensor | None = None) -> Any:
+    def labelled_loader(self, index: Tensor | None = None, weights: Tensor | None = None) -> Any:
         """Labelled items, shuffled, for strategies that train something of their own.
 
         Args:
             index: positions [M] of labelled items, some several times; all of them by default.
+            weights: [M], how often each counts: whole numbers repeat items, others are the odds
+                of M draws an epoch.
+
+        Raises:
+            ValueError: an item that is not labelled, or weights that are none.
+        """
+        index = self.labelled if index is None else index
+        self._require_labelled(index)
+        index, odds = repeated(index, weights)
+        return shuffled_loader(self, Labelled(self.items, index, self.answered(index)), odds=odds)
+
+    def labelled_batches(self, index: Tensor) -> Iterable[Any]:
+        """Labelled items [n] in their order, with labels, under the test transform.
 
         Raises:
             ValueError: an item that is not labelled.
         """
-        index = self.labelled if index is None else index
+        self._require_labelled(index)
+        view = Labelled(self.pool_items, index, self.answered(index))
+        return batches(view, Batches(len(index), self.eval_batch_size), self.num_workers)
+
+    def _require_labelled(self, index: Tensor) -> None:
         known = self.state.status[index] == int(Status.LABELLED)
         if not bool(known.all()):
             raise ValueError(
                 f"{int((~known).sum())} of {len(index)} items are not labelled, first: item "
                 f"{int(index[~known][0])}; labels of the pool are out of reach"
             )
-        return shuffled_loader(self, Labelled(self.items, index, self.answered(index)))
+
+    def restricted(
+        self,
+        index: Tensor | None = None,
+        *,
+        weights: Tensor | None = None,
+        answers: Tensor | None = None,
+        pool: Tensor | None = None,
+    ) -> PoolDataModule:
+        """The same data with a part of the labelled items, for fits inside a round.
+
+        Args:
+            index: positions [M] of labelled items, some several times; all of them by default.
+            weights: [M], how often each counts (see :meth:`labelled_loader`).
+            answers: positions of items of the pool that count as labelled too, with the labels
+                that the data set carries; with ``weights`` they count once.
+            pool: positions of the candidates; by default those of this module.
+
+        Raises:
+            ValueError: an item that is not labelled, or weights that are none.
+        """
+        index = self.labelled if index is None else index
+        self._require_labelled(index)
+        if answers is not None and len(answers):
+            checks.have_labels(answers, self.has_label(answers), "a fit")
+            index = torch.cat([index, answers])
+            if weights is not None:
+                weights = torch.cat([weights, weights.new_ones(len(answers))])
+        index, weights = repeated(index, weights)
+        left = self.pool if pool is None else pool
+        if answers is not None and pool is None:
+            left = left[~torch.isin(left, answers)]
+        view = copy.copy(self)
+        view.trainer = None
+        view._share = Share(index, left, weights)
+        return view
 
     def bare_batches(self, index: Tensor, size: int | None = None) -> Iterable[tuple[Tensor, Any]]:
         """(positions [n], inputs [n, ...]) of some items, under the test transform, no labels."""

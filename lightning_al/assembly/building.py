@@ -177,7 +177,8 @@ def fill_sizes(spec: Any, datamodule: Any) -> None:
 
     ``in_features``, ``in_channels``, ``image_size`` and ``classes`` are the datamodule's;
     ``outputs`` is its number of classes, or of targets; of the network what the task says that it
-    needs for them (its ``network_outputs(targets, arguments)``). ``safety`` is whether one of its outcomes says how safe an item is.
+    needs for them (its ``network_outputs(targets, arguments)``). ``safety`` is whether one of its
+    outcomes says how safe an item is.
     """
     sizes = {
         name: getattr(datamodule, name, None)

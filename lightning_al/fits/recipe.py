@@ -155,7 +155,8 @@ class Recipe:
             family: the Lightning of the module that it is for.
             callbacks: of the run itself.
         """
-        arguments = {k: v for k, v in self.arguments().items() if k not in ("strategy", "num_nodes")}
+        given = self.arguments()
+        arguments = {k: v for k, v in given.items() if k not in ("strategy", "num_nodes")}
         lone = Recipe(self.task, {**arguments, "devices": 1, "logger": False})
         return lone.build_trainer(callbacks, family=family)
 
@@ -168,8 +169,8 @@ class Recipe:
         made = self._made()
         if not isinstance(made, Mapping):
             raise ValueError(
-                "fits on one device (full-batch tasks on several processes, refits) need trainer as "
-                "a dict of arguments, not as a Trainer"
+                "fits on one device (full-batch tasks on several processes, refits) need trainer "
+                "as a dict of arguments, not as a Trainer"
             )
         return dict(made)
 

@@ -100,6 +100,11 @@ class Workbench:
         return self.bound.scorer.task
 
     @property
+    def reading(self) -> Any:
+        """What the task's outputs are (see :mod:`lightning_al.readings`)."""
+        return self.bound.scorer.adapter.reading
+
+    @property
     def _data(self) -> Any:
         return self.bound.scorer.datamodule
 
@@ -135,9 +140,7 @@ class Workbench:
 
     # --- predictions and pools ---------------------------------------------------------------
 
-    def predict(
-        self, index: Tensor, needs: Collection[str], module: Any = None
-    ) -> Predictions:
+    def predict(self, index: Tensor, needs: Collection[str], module: Any = None) -> Predictions:
         """Predictions for the items ``index`` [n], in their order.
 
         Args:
@@ -338,4 +341,3 @@ class Workbench:
                 "which run inside `bench`"
             )
         return what
-

@@ -247,8 +247,8 @@ def _of_two(raw: Tensor, given: str, needs: Collection[str]) -> dict[str, Tensor
         inside = (raw > -SUM) & (raw < 1 + SUM) | raw.isnan()
         if not bool(inside.all()):
             raise ValueError(
-                f"outputs declared as probabilities lie outside [0, 1]: {float(raw[~inside][0]):.4g}"
-                "; declare given='logits'"
+                "outputs declared as probabilities lie outside [0, 1]: "
+                f"{float(raw[~inside][0]):.4g}; declare given='logits'"
             )
         if "probs" in needs:
             found["probs"] = torch.stack([1 - raw, raw], 2)

@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning_al.fits.backend import FitRequest, Fitted
 from lightning_al.fits.lightning import LightningFits
+from lightning_al.fits.workbench import Workbench
 from lightning_al.journal.run_folder import RunFolder
 from lightning_al.journal.standing import Standing
 from lightning_al.oracles.desk import Desk, located
@@ -120,6 +121,7 @@ class Executor:
             folder=self.folder.path,
             bank=self.banks.now(self.folder.path),
             remaining=self.plan.budget - self.standing.bought,
+            make_bench=lambda bound: Workbench(bound, self.fits.recipe, self.plan.privileged),
         )
 
     @_answer.register

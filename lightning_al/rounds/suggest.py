@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning import LightningModule
 
 from lightning_al.files import replacing
+from lightning_al.fits.workbench import Workbench
 from lightning_al.randomness import generator, seeded
 from lightning_al.records import Acquisition, Box
 from lightning_al.scoring.bank import Bank, check_features
@@ -75,6 +76,7 @@ def suggest(
         seed=seed,
         bank=None if features is None else Bank(features, datamodule),
         remaining=remaining,
+        make_bench=Workbench,
     )
     with seeded(seed, 0, "stage-score"):  # as a round 0 does it
         pool = scorer.pool(chosen_by)

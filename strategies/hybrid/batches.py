@@ -39,8 +39,8 @@ class Badge(SetStrategy):
 
     first: Literal["largest", "uniform"] = "largest"
 
-    needs: ClassVar[tuple[str, ...]] = ("probs", "embedding")
-    keeps: ClassVar[tuple[str, ...]] = ("probs", "embedding")
+    needs: ClassVar[tuple[str, ...]] = ("probs", "head_input")
+    keeps: ClassVar[tuple[str, ...]] = ("probs", "head_input")
 
     def __post_init__(self) -> None:
         if self.first not in ("largest", "uniform"):
@@ -49,7 +49,7 @@ class Badge(SetStrategy):
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """k-means++ on gradients."""
         probs = mean_probs(pool.probs, "badge")
-        return badge(pool.embedding, probs, k, generator, first=self.first)
+        return badge(pool.head_input, probs, k, generator, first=self.first)
 
 
 @STRATEGIES.register("batch-bald")
