@@ -9,6 +9,7 @@ from .images import CIFAR10DataModule, FashionMNISTDataModule, MNISTDataModule
 from .named_data import NamedDataModule
 from .pool_data import PoolDataModule, Splits
 from .problem_data import ProblemDataModule, ProblemPoolDataModule
+from .scenes import ScenesDataModule
 from .tabular import TabularDataModule
 from .tensors import TensorItems
 from .toy import BreastCancerDataModule, DiabetesDataModule, DigitsDataModule
@@ -27,6 +28,7 @@ __all__ = [
     "PoolDataModule",
     "ProblemDataModule",
     "ProblemPoolDataModule",
+    "ScenesDataModule",
     "Splits",
     "TabularDataModule",
     "TensorItems",

@@ -2,7 +2,19 @@
 
 from .chains import MLP, SmallCNN
 from .ensemble import Ensemble
+from .fully_convolutional import FullyConvolutional
 from .network_specs import build, embedding_layer, spec_of
+from .probe import Probe
 from .resnet import ResNet18
 
-__all__ = ["MLP", "Ensemble", "ResNet18", "SmallCNN", "build", "embedding_layer", "spec_of"]
+__all__ = [
+    "MLP",
+    "Ensemble",
+    "FullyConvolutional",
+    "Probe",
+    "ResNet18",
+    "SmallCNN",
+    "build",
+    "embedding_layer",
+    "spec_of",
+]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_al.randomness import generator
-from lightning_al.readings import Numbers
+from lightning_al.readings import Binary, Classes, Labels, Numbers, Undeclared
 
 from .curvature import Full, Kronecker, best_precision
 from .protocol import Drawn, Reader, ShapeFree
@@ -28,8 +28,9 @@ class LastLayerLaplace:
     The covariance is the inverse of the Gauss-Newton Hessian of the labelled set's log likelihood
     at the trained weights (bias included) plus the prior precision. Members share everything
     before the last layer, so a pass costs one forward; member ``s`` is one function for every
-    item, batch and rank. The likelihood is that of the task: softmax, or a Gaussian with the
-    task's ``noise`` (or its second half of outputs, under ``likelihood="gaussian"``).
+    item, batch and rank. The likelihood is that of the reading: softmax of logits, a Bernoulli of
+    each of independent logits (``Binary``, ``Labels``), or a Gaussian with the task's ``noise`` (or
+    its second half of outputs, under ``likelihood="gaussian"``).
 
     MacKay (1992), "A Practical Bayesian Framework for Backpropagation Networks"; Daxberger et al.
     (2021), "Laplace Redux"; Kronecker factors: Ritter, Botev, Barber (2018), "A Scalable Laplace
@@ -111,7 +112,7 @@ class LaplaceSession(ShapeFree):
                 raw, features = adapter.run(task, inputs, embedding=True)
                 assert features is not None  # asked for
                 _check_layer(layer, features, raw, task)
-                curvature = self._curvature(task, raw.double(), regression)
+                curvature = self._curvature(task, reading, raw.double())
                 hessian = hessian.plus(_with_one(features.double()), curvature)
         spectrum = hessian.spectrum()
         squared = float(mean.square().sum())
@@ -127,14 +128,25 @@ class LaplaceSession(ShapeFree):
             draws.append(mean + spectrum.draw(noise.double(), self.precision))
         self._weights = torch.stack(draws) if draws else None
 
-    def _curvature(self, task: nn.Module, raw: Tensor, regression: bool) -> Tensor:
-        """Roots [n, R, R] of the likelihood's curvature in the outputs: curvature = root root^T."""
-        if not regression:
+    def _curvature(self, task: nn.Module, reading: Any, raw: Tensor) -> Tensor:
+        """Roots [n, R, R] of the likelihood's curvature in the outputs: curvature = root root^T.
+
+        Raises:
+            LookupError: outputs of which no likelihood is known here.
+        """
+        if isinstance(reading, Numbers):
+            return torch.diag_embed(self._noise(task, raw).rsqrt())
+        given = "logits" if isinstance(reading, Undeclared) else getattr(reading, "given", "")
+        if given == "logits" and isinstance(reading, Classes | Undeclared):
             probs = raw.softmax(-1)
             root = probs.sqrt()
             return torch.diag_embed(root) - probs.unsqueeze(-1) * root.unsqueeze(-2)
-        noise = self._noise(task, raw)
-        return torch.diag_embed(noise.rsqrt())
+        if given == "logits" and isinstance(reading, Binary | Labels):
+            return torch.diag_embed((raw.sigmoid() * (-raw).sigmoid()).sqrt())
+        raise LookupError(
+            f"LastLayerLaplace knows the likelihoods of logits and of numbers, and the outputs are "
+            f"{reading}; let the module give logits, or take MCDropout or an Ensemble"
+        )
 
     def _noise(self, task: nn.Module, raw: Tensor) -> Tensor:
         """Noise variance [n, R] in the units of the raw outputs."""

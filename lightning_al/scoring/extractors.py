@@ -111,6 +111,14 @@ class Backbone(nn.Module):
         names = ("name", "weights", "image_size", "layer", "normalise", "seed")
         return f"Backbone({', '.join(f'{n}={getattr(self, n)!r}' for n in names)})"
 
+    @property
+    def width(self) -> int | None:
+        """E, where the layer that gives the features tells it."""
+        layer: Any = self._listened(self.network)
+        side = "in" if self._place.endswith(":input") else "out"
+        names = (f"{side}_features", f"{side}_channels")
+        return next((int(getattr(layer, n)) for n in names if hasattr(layer, n)), None)
+
     def train(self, mode: bool = True) -> Backbone:
         """Stays in eval mode: batch statistics must not move."""
         return super().train(False)

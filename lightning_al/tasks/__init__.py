@@ -6,6 +6,7 @@ from .gaussian_process import GPRegression
 from .gp_classification import GPClassification
 from .gpytorch_regression import GPyTorchRegression
 from .heads import find_head
+from .linear_probe import LinearProbe
 from .loss_head import LossHead
 from .marginal_gp import MarginalGPRegression
 from .multilabel import MultiLabelClassification
@@ -21,6 +22,7 @@ __all__ = [
     "GPClassification",
     "GPRegression",
     "GPyTorchRegression",
+    "LinearProbe",
     "LossHead",
     "MarginalGPRegression",
     "MultiLabelClassification",
