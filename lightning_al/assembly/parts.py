@@ -162,11 +162,11 @@ class Parts:
         for spec in (config["strategy"], config.get("first"), config.get("baseline")):
             if spec is not None:
                 resolve(spec)
-        rules = [make(RULES, spec, "__call__") for spec in config.get("stopping") or ()]
+        rules = [make(RULES, spec) for spec in config.get("stopping") or ()]
         return {
-            "posterior": make(POSTERIORS, config.get("posterior"), "start"),
+            "posterior": make(POSTERIORS, config.get("posterior")),
             "features": self.features,
-            "oracle": make(ORACLES, config.get("oracle"), "ask"),
+            "oracle": make(ORACLES, config.get("oracle")),
             "stopping": rules,
         }
 
@@ -174,7 +174,7 @@ class Parts:
     def features(self) -> Any:
         """The feature extractor, built once: being frozen it serves all runs."""
         with seeded(0, 0, "features"):  # weights drawn in there are the same in every process
-            return make(FEATURES, self.config.get("features"), "__call__")
+            return make(FEATURES, self.config.get("features"))
 
 
 def fill_sizes(spec: Any, datamodule: Any) -> None:

@@ -18,7 +18,11 @@ __all__ = ["Deterministic"]
 
 @dataclass(frozen=True)
 class Deterministic(ShapeFree):
-    """The plain network, dropout off: S = 1, or the S of an ensemble. It is its own session."""
+    """The plain network, dropout off: S = 1, or the S of an ensemble. It is its own session.
+
+    Args:
+        members: None: those of the network itself.
+    """
 
     members: int | None = None
 
