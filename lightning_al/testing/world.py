@@ -24,10 +24,14 @@ CLASSES, FEATURES = 3, 5
 STEPS = 20  # of a fit, at most
 GIVEN = {
     "classification": ("probs", "logits", "embedding"),
+    "either": ("probs", "logits", "embedding"),
     "regression": ("mean", "variance", "embedding"),
     "safe": ("mean", "variance", "embedding"),
 }
-"""Kinds of worlds, and the fields that their models give; "safe" is a regression of y and z."""
+"""Kinds of worlds, and the fields that their models give.
+
+"safe" is a regression of y and z; what is for either kind of task is tried on classes.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ class World:
     def make(cls, kind: str, samples: int, seed: int = 0) -> World:
         """A world of one kind, seen by some members.
 
-        Kinds are "classification", "regression", and "safe": a regression with two outputs, the
-        second of which is a safety measurement, safe where it is >= 0.
+        Kinds are "classification" (or "either"), "regression", and "safe": a regression with two
+        outputs, the second of which is a safety measurement, safe where it is >= 0.
         """
         generator = torch.Generator().manual_seed(seed)
 
@@ -76,7 +80,7 @@ class World:
         order = (
             torch.randperm(ITEMS - 20, generator=generator) + 20
         )  # no row of the pool is a member
-        regression = kind != "classification"
+        regression = kind in ("regression", "safe")
         if regression:
             targets = torch.stack([targets.float() + d for d in range(outputs)], 1)
         return cls(
