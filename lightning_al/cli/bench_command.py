@@ -16,8 +16,8 @@ from lightning_al.benchmark.summary import per_run, records, summary
 from lightning_al.identity import digest
 from lightning_al.studies.pyrelational.cells import Cell, Honest, compare, honest
 
-from .arguments import pairs
 from .shipped import config_path
+from .words import pairs
 
 if TYPE_CHECKING:
     import pandas as pd

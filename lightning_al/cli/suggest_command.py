@@ -16,7 +16,7 @@ from lightning_al.records import Acquisition
 from lightning_al.rounds.suggest import suggest, write_suggestions
 
 from .command import parse
-from .shipped import config_path, is_overlay
+from .shipped import find_config, is_overlay
 
 __all__ = ["suggest_command"]
 
@@ -45,7 +45,7 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
     if not known.ckpt.is_file():
         raise FileNotFoundError(f"no checkpoint at {known.ckpt}; give a .ckpt file of a run")
     configs = known.config or []
-    if all(is_overlay(config_path(name)) for name in configs):
+    if all(is_overlay(find_config(name).name) for name in configs):
         configs = [str(_config_beside(known.ckpt)), *configs]
     words = [word for name in configs for word in ("--config", name)]
     parts = Parts(parse(["run", *words, *more]))
