@@ -26,13 +26,13 @@ from peers import quiet
 
 def accuracy(seed: int, first: str, size: int, settings: list[str]) -> float:
     """Test accuracy in points after the first fit, on ``size`` items that ``first`` chose."""
-    from lightning_al.assembly.parts import Parts
-    from lightning_al.cli.command import parse
+    from lightning_al.assembly.building import Assembly
+    from lightning_al.assembly.parser import parse
 
     quiet()
     torch.set_num_threads(1)
     words = ["run", "--config", "cold_start", "--query_size", str(size), "--budget", str(size)]
-    parts = Parts(parse([*words, *settings]))
+    parts = Assembly(parse([*words, *settings]))
     with tempfile.TemporaryDirectory() as folder:
         history = parts.learner(seed=seed, run_dir=folder, first=first).run()
     start, fitted = history.rounds

@@ -29,8 +29,8 @@ import torch
 from timing import interleaved, one_thread, seconds
 from torch import Tensor
 
+from lightning_al.assembly.shipped import config_path
 from lightning_al.cli import main as command
-from lightning_al.cli.shipped import config_path
 from lightning_al.datamodules import problems
 from lightning_al.policies import Policy, SetPolicy
 from lightning_al.studies.asal.deployment import deployment

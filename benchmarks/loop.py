@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 if TYPE_CHECKING:
-    from lightning_al.history.records import History, Round
+    from lightning_al.history.history import History
+    from lightning_al.history.records import Round
 
 ROUNDS, QUERY, EPOCHS, BATCH, ASK = 20, 20, 20, 32, 1.15
 SIZES = [QUERY * (i + 1) for i in range(ROUNDS)]

@@ -27,12 +27,12 @@ LABELS, ASK = 200, 1.0
 
 def accuracy(seed: int, strategy: str | None, settings: list[str]) -> float:
     """Test accuracy in points at 200 labels; None is the configuration's own strategy."""
-    from lightning_al.assembly.parts import Parts
-    from lightning_al.cli.command import parse
+    from lightning_al.assembly.building import Assembly
+    from lightning_al.assembly.parser import parse
 
     quiet()
     torch.set_num_threads(1)
-    parts = Parts(parse(["run", "--config", "quickstart", *settings]))
+    parts = Assembly(parse(["run", "--config", "quickstart", *settings]))
     changes = {} if strategy is None else {"strategy": strategy}
     with tempfile.TemporaryDirectory() as folder:
         history = parts.learner(seed=seed, run_dir=folder, **changes).run()

@@ -34,7 +34,11 @@ from peers import quiet
 from pool_memory import forget, memory
 
 SETTINGS = ("rounds", "query_size", "initial", "pool", "test", "steps", "members", "width")
-PRELOAD = ["lightning_al.assembly.parts", "lightning_al.cli.command", "lightning_al.rounds.driver"]
+PRELOAD = [
+    "lightning_al.assembly.building",
+    "lightning_al.assembly.parser",
+    "lightning_al.rounds.driver",
+]
 COLUMNS = ("accuracy", "area", "score", "choose", "memory")
 
 
@@ -96,8 +100,8 @@ def once(name: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """One run in this process."""
     import torch
 
-    from lightning_al.assembly.parts import Parts
-    from lightning_al.cli.command import parse
+    from lightning_al.assembly.building import Assembly
+    from lightning_al.assembly.parser import parse
 
     quiet()
     torch.set_num_threads(1)
@@ -107,7 +111,7 @@ def once(name: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     words += ["--trainer.accelerator", "cpu", "--model.lr", "0.003"]
     words += ["--query_size", str(k), "--budget", str(settings["rounds"] * k)]
     words += ["--model.network.width", str(settings["width"])]
-    parts = Parts(parse(words))
+    parts = Assembly(parse(words))
     changes: dict[str, Any] = {"datamodule": datamodule(settings)}
     learner = parts.learner(seed=seed, **changes)
     if learner.posterior is not None:

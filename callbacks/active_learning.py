@@ -1,33 +1,34 @@
-"""The callback that sits in every round's Trainer."""
+"""The callback that sits in every round's Trainer, and triggers the query."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from lightning_al.compat import overrides, start_step_at
 from lightning_al.history.records import Round
-
-from .growing_step import start_step_at
+from lightning_al.history.trigger import QueryRule
+from lightning_al.records import Due
 
 __all__ = ["ActiveLearning"]
 
 
 class ActiveLearning(Callback):
-    """Records the fit of one round and says, at its end, how many items are due.
+    """Records the fit of one round and declares, at its end, what follows: :attr:`due`.
 
-    It never scores or fits anything itself: inside a hook that would break the running fit. The
-    driver acts on :attr:`due` once ``fit`` has returned. A new one is made for each round.
+    That is a query of so many items, or the end of the run and why. The driver acts on this record
+    alone, once ``fit`` and ``test`` have returned; inside a hook a query would break the running
+    fit. The end is the test's, where the module has a ``test_step``: stopping rules look at its
+    metrics. A new callback is made for each round.
 
     Args:
         strategy: name of the query strategy, for logs.
-        query_size: items a query asks for.
-        budget: items that may be bought in all.
-        bought: items bought in earlier rounds.
+        rule: when a query is due, and of how many items.
         round: this round.
-        stopping: functions of the rounds so far that give a reason to stop, or None.
+        done: the rounds before it.
+        figures: metrics of the round that its fit does not log, such as a hit ratio.
         first_step: where this round's logger step begins, so that curves grow over rounds.
     """
 
@@ -36,25 +37,19 @@ class ActiveLearning(Callback):
     def __init__(
         self,
         strategy: str,
-        query_size: int,
-        budget: int,
+        rule: QueryRule,
         *,
-        bought: int = 0,
         round: int = 0,
-        stopping: Sequence[Callable[[Sequence[Round]], str | None]] = (),
+        done: Sequence[Round] = (),
+        figures: Mapping[str, float] | None = None,
         first_step: int = 0,
     ) -> None:
-        self.strategy, self.query_size, self.budget = strategy, query_size, budget
-        self.bought, self.round, self.stopping = bought, round, tuple(stopping)
+        self.strategy, self.rule, self.round, self.done = strategy, rule, round, tuple(done)
+        self.metrics: dict[str, float] = {}
+        self.figures = dict(figures or {})
         self.first_step = first_step
         self.batches = 0
-        self.seconds = 0.0
-        self.due: int | None = None
-        self._started = 0.0
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._started = time.perf_counter()
+        self.due: Due | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the loggers' step go on where the last round ended."""
@@ -67,31 +62,32 @@ class ActiveLearning(Callback):
         self.batches += 1
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the fit; a query is due unless the budget or the pool is spent.
+        """Record the fit; what follows is declared now where no test comes after.
 
         Raises:
             ValueError: the fit saw no training batch.
         """
-        self.seconds = time.perf_counter() - self._started
         if not self.batches:
             raise ValueError(
                 f"round {self.round}: the fit saw 0 training batches; the labelled set is empty, "
                 "or the Trainer's limits (max_epochs, max_steps, limit_train_batches) allow none"
             )
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self.due = self.count_due(len(datamodule.pool))
+        self._take(trainer)
+        if not overrides("test_step", pl_module):
+            self._declare(trainer)
 
-    def count_due(self, n_pool: int) -> int:
-        """Items to ask for: a query, or what budget and pool still allow."""
-        return max(0, min(self.query_size, self.budget - self.bought, n_pool))
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the test, and declare what follows."""
+        self._take(trainer)
+        self._declare(trainer)
 
-    def why_stop(self, rounds: Sequence[Round], n_pool: int) -> str | None:
-        """The reason to end the run after the last of ``rounds``, or None."""
-        if n_pool == 0:
-            return "the pool is empty"
-        if self.bought >= self.budget:
-            return "the budget is spent"
-        for rule in self.stopping:
-            if reason := rule(rounds):
-                return reason
-        return None
+    def _take(self, trainer: Trainer) -> None:
+        """The metrics of single numbers that were logged so far."""
+        self.metrics |= {k: float(v) for k, v in trainer.callback_metrics.items() if v.numel() == 1}
+
+    def _declare(self, trainer: Trainer) -> None:
+        self.metrics |= self.figures
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        n_labelled, n_pool = len(data.labelled), len(data.pool)
+        here = Round(self.round, n_labelled, n_pool, self.metrics, self.batches, None)
+        self.due = self.rule(here, self.done)

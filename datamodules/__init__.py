@@ -2,11 +2,12 @@
 
 from . import named as datasets
 from . import problems
+from .active_data import ActiveDataModule
 from .continuous import ContinuousDataModule
 from .image_folder import ImageFolderDataModule
 from .images import CIFAR10DataModule, FashionMNISTDataModule, MNISTDataModule
-from .named_data import BenchmarkDataModule
-from .pool_data import ActiveDataModule, Splits
+from .named_data import NamedDataModule
+from .pool_data import PoolDataModule, Splits
 from .problem_data import ProblemDataModule, ProblemPoolDataModule
 from .tabular import TabularDataModule
 from .tensors import TensorItems
@@ -14,7 +15,6 @@ from .toy import BreastCancerDataModule, DiabetesDataModule, DigitsDataModule
 
 __all__ = [
     "ActiveDataModule",
-    "BenchmarkDataModule",
     "BreastCancerDataModule",
     "CIFAR10DataModule",
     "ContinuousDataModule",
@@ -23,6 +23,8 @@ __all__ = [
     "FashionMNISTDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
+    "NamedDataModule",
+    "PoolDataModule",
     "ProblemDataModule",
     "ProblemPoolDataModule",
     "Splits",

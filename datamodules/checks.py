@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_al.records import Status
+from lightning_al.records import Answers
 
 from .splits import base_positions
 from .views import Items
@@ -17,22 +17,15 @@ __all__ = [
     "answers",
     "disjoint",
     "finite_inputs",
-    "from_pool",
     "group_per_item",
     "groups_apart",
     "have_labels",
+    "measured",
     "not_empty",
+    "one_an_item",
     "repeatable",
     "same_length",
 ]
-
-_SAID = {
-    Status.POOL: "in the pool",
-    Status.ASKED: "asked for already",
-    Status.LABELLED: "labelled already",
-    Status.REFUSED: "refused by the oracle",
-    Status.HELD: "held for validation or test",
-}
 
 
 def _few(values: Sequence[Any]) -> str:
@@ -112,31 +105,6 @@ def disjoint(train: Any, other: Any, name: str) -> None:
         )
 
 
-def from_pool(index: Tensor, status: Tensor, what: str, *, asked: bool = False) -> None:
-    """Refuse positions that are out of range, repeated, or no candidates."""
-    if not len(index):
-        return
-    low, high = int(index.min()), int(index.max())
-    if low < 0 or high >= len(status):
-        bad = low if low < 0 else high
-        raise ValueError(f"{what}: item {bad} is outside the data set of {len(status)} items")
-    states = status[index]
-    wrong = states != Status.POOL
-    if asked:
-        wrong &= states != Status.ASKED
-    if bool(wrong.any()):
-        first = int(wrong.nonzero()[0])
-        state = _SAID[Status(int(states[first]))]
-        raise ValueError(
-            f"{what}: {int(wrong.sum())} item(s) are not in the pool, first: item "
-            f"{int(index[first])} is {state}; overlap would leak labels or buy them twice"
-        )
-    ordered = index.sort().values
-    if bool((ordered[1:] == ordered[:-1]).any()):
-        twice = ordered[1:][ordered[1:] == ordered[:-1]].unique().tolist()
-        raise ValueError(f"{what}: item(s) {_few(twice)} are named twice; name each once")
-
-
 def have_labels(index: Tensor, has_label: Tensor, what: str) -> None:
     """Refuse items without a label where labels are needed."""
     missing = index[~has_label]
@@ -196,13 +164,27 @@ def answers(
         _known_classes(index, y, classes)
 
 
-def measured(index: Tensor, values: Mapping[str, Tensor], measures: Sequence[str]) -> None:
-    """Refuse answers that lack one of several measures, or hold more than a number of each."""
+def one_an_item(index: Tensor, answers: Answers) -> None:
+    """Refuse answers that are not one for each of the items [K].
+
+    Raises:
+        ValueError: another number of answers, masks, costs or names.
+    """
+    parts = {"pending": answers.pending, "refused": answers.refused, "cost": answers.cost}
+    for name, value in {**parts, **answers.values}.items():
+        if value is not None and len(value) != len(index):
+            raise ValueError(
+                f"{len(index)} items were asked, but {name!r} has {len(value)} entries"
+            )
+
+
+def measured(index: Tensor, values: Mapping[str, Tensor], outcomes: Sequence[str]) -> None:
+    """Refuse answers that lack one of several outcomes, or hold more than a number of each."""
     if not len(index):
         return
-    if set(values) != set(measures):
+    if set(values) != set(outcomes):
         raise ValueError(
-            f"each answer has the measures {', '.join(measures)} here, got "
+            f"each answer has the outcomes {', '.join(outcomes)} here, got "
             f"{', '.join(sorted(values)) or 'none'}; give Answers(values={{name: [K]}})"
         )
     for name, value in values.items():

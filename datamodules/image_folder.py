@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .partition import held_out
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import PoolDataModule, Splits
 from .readers.encoding import check_columns, read_text
 from .readers.image_items import ImageItems, ImageView, check_images, find_images, read_image
 
@@ -55,7 +55,7 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(map(str, names[:10])) + (", …" if len(names) > 10 else "")
 
 
-class ImageFolderDataModule(ActiveDataModule):
+class ImageFolderDataModule(PoolDataModule):
     """Images in a folder; those without a label are pool items that only an oracle can answer.
 
     Items are RGB float32 [3, image_size, image_size], read from disk when they are needed, in the
@@ -76,9 +76,9 @@ class ImageFolderDataModule(ActiveDataModule):
         std: of the same.
         verify: read every file's header at setup and name all that are no images.
         split_seed: of the test and validation draws; they do not change with the seed of a run.
-        initial: as in :class:`ActiveDataModule`; None for all labelled images where some have no
+        initial: as in :class:`PoolDataModule`; None for all labelled images where some have no
             label, else 10.
-        kwargs: see :class:`ActiveDataModule`.
+        kwargs: see :class:`PoolDataModule`.
     """
 
     def __init__(
@@ -101,11 +101,6 @@ class ImageFolderDataModule(ActiveDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            train=None,
-            test=None,
-            pool=None,
-            val=None,
-            groups=None,
             collate=None,
             initial=10 if initial is None else initial,
             **kwargs,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import PoolDataModule, Splits
 from .readers.image_files import Arrays, read_cifar10, read_idx, read_npz
 from .readers.transforms import Chain, CropFlip, Normalise
 from .sources import Resource, Source, data_root
@@ -129,13 +129,12 @@ def _read_parts(resources: Mapping[str, Resource[Any]], root: Path) -> Arrays:
 
 
 def _items(images: np.ndarray, labels: np.ndarray, transform: Any) -> TensorItems:
-    # np.array copies: arrays over file bytes are read-only, which torch cannot express
     return TensorItems(
-        torch.from_numpy(np.array(images)), torch.from_numpy(labels.astype(np.int64)), transform
+        torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), transform
     )
 
 
-class MNISTDataModule(ActiveDataModule):
+class MNISTDataModule(PoolDataModule):
     """MNIST: 60,000 + 10,000 grey images of handwritten digits (LeCun, Cortes & Burges, 1998).
 
     Items are float32 [1, 28, 28], normalised by the pixel mean 0.1307 and deviation 0.3081; labels
@@ -144,7 +143,7 @@ class MNISTDataModule(ActiveDataModule):
     Args:
         val: share or number of training images for validation; None for none.
         data_dir: data folder; default ``$LIGHTNING_AL_DATA``, else the user's cache.
-        kwargs: see :class:`ActiveDataModule`.
+        kwargs: see :class:`PoolDataModule`.
     """
 
     resources: ClassVar[Mapping[str, Resource[Any]]] = MNIST
@@ -157,9 +156,7 @@ class MNISTDataModule(ActiveDataModule):
     def __init__(
         self, *, val: float | None = None, data_dir: str | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(
-            train=None, test=None, pool=None, val=None, groups=None, collate=None, **kwargs
-        )
+        super().__init__(collate=None, **kwargs)
         self.val_size, self.data_dir = val, data_dir
 
     def prepare_data(self) -> None:
@@ -191,7 +188,7 @@ class FashionMNISTDataModule(MNISTDataModule):
     Args:
         val: share or number of training images for validation; None for none.
         data_dir: data folder; default ``$LIGHTNING_AL_DATA``, else the user's cache.
-        kwargs: see :class:`ActiveDataModule`.
+        kwargs: see :class:`PoolDataModule`.
     """
 
     resources: ClassVar[Mapping[str, Resource[Any]]] = FASHION_MNIST
@@ -210,7 +207,7 @@ class FashionMNISTDataModule(MNISTDataModule):
     )
 
 
-class CIFAR10DataModule(ActiveDataModule):
+class CIFAR10DataModule(PoolDataModule):
     """CIFAR-10: 50,000 + 10,000 colour images of ten kinds of things (Krizhevsky, 2009).
 
     Items are float32 [3, 32, 32], normalised by channel; labels 0..9. Files: ``cifar10/`` or
@@ -223,7 +220,7 @@ class CIFAR10DataModule(ActiveDataModule):
         augment: train on randomly cropped and mirrored images; the pool is scored without.
         val: share or number of training images for validation; None for none.
         data_dir: data folder; default ``$LIGHTNING_AL_DATA``, else the user's cache.
-        kwargs: see :class:`ActiveDataModule`.
+        kwargs: see :class:`PoolDataModule`.
     """
 
     full: ClassVar[Resource[Arrays]] = CIFAR10
@@ -254,9 +251,7 @@ class CIFAR10DataModule(ActiveDataModule):
         data_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            train=None, test=None, pool=None, val=None, groups=None, collate=None, **kwargs
-        )
+        super().__init__(collate=None, **kwargs)
         self.val_size, self.data_dir = val, data_dir
         self.subset = subset
         self.augment = augment

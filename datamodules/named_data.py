@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,24 +16,24 @@ from . import named as datasets
 from .named.all_sets import ImageSpec
 from .named.starts import WARM_SEED
 from .partition import held_out, scaling
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import PoolDataModule, Splits
 from .sources import data_root
 from .tensors import TensorItems
 
-__all__ = ["BenchmarkDataModule"]
+__all__ = ["NamedDataModule"]
 
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
     """A start that is drawn anew for each seed of a run."""
 
-    draw: Any  # seed -> positions
+    draw: Callable[..., Tensor]  # seed -> positions
 
-    def __call__(self, datamodule: ActiveDataModule, generator: torch.Generator) -> Tensor:
+    def __call__(self, datamodule: PoolDataModule, generator: torch.Generator) -> Tensor:
         return self.draw(seed=derive(datamodule.seed, 0, "start"))
 
 
-class BenchmarkDataModule(ActiveDataModule):
+class NamedDataModule(PoolDataModule):
     """A data set by its name (see :func:`lightning_al.datamodules.named.names`).
 
     The tasks of Scherer et al. (2022): one fold of a cross-validation is the test part, and the
@@ -57,8 +58,8 @@ class BenchmarkDataModule(ActiveDataModule):
         val: share or number of training items for validation; None for none.
         split_seed: of shuffled folds and of ``val``; None takes that of the data set.
         data_dir: data folder; default ``$LIGHTNING_AL_DATA``, else the user's cache.
-        initial: as in :class:`ActiveDataModule`, in place of a start.
-        kwargs: see :class:`ActiveDataModule`.
+        initial: as in :class:`PoolDataModule`, in place of a start.
+        kwargs: see :class:`PoolDataModule`.
     """
 
     feature_names: tuple[str, ...] = ()
@@ -80,11 +81,6 @@ class BenchmarkDataModule(ActiveDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            train=None,
-            test=None,
-            pool=None,
-            val=None,
-            groups=None,
             collate=None,
             initial=10 if initial is None else initial,
             **kwargs,
@@ -113,11 +109,7 @@ class BenchmarkDataModule(ActiveDataModule):
             FileNotFoundError: a file could not be had; the message says where to put it.
         """
         root = data_root(self.data_dir)
-        if isinstance(self.spec, ImageSpec):
-            files = tuple(self.spec.module.resources.values())
-        else:
-            files = self.spec.resources
-        for resource in files:
+        for resource in self.spec.resources:
             resource.fetch(root)
 
     def load(self) -> Splits:

@@ -1,35 +1,35 @@
-"""The datamodule that knows which items are labelled, asked for, refused, or still in the pool."""
+"""What every data module is: items of a pool, who of them is labelled, loaders over both."""
 
 from __future__ import annotations
 
-import hashlib
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
-from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from lightning_al.labels import LabelState
 from lightning_al.randomness import generator, seeded
-from lightning_al.records import Answers, Status, positions
+from lightning_al.records import Answers, Domain, Finite, Outcomes, Status, positions
 
 from . import checks
+from .drawing import hold, initial_positions
+from .feeding import eval_loader, pool_loader, shuffled_loader, train_loader
 from .item_pictures import image_of
-from .loading import InProcess
-from .overlay import Overlay
-from .splits import draw, is_dataset, one_per_class, share_to_count
+from .portraits import content_digests, portrait_of
+from .splits import is_dataset
 from .views import Bare, Batches, Items, Labelled, batches
+from .weighting import Share, repeated
 
-__all__ = ["ActiveDataModule", "Splits"]
+__all__ = ["PoolDataModule", "Splits"]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What :meth:`ActiveDataModule.load` gives: data sets, or shares of ``train``."""
+    """What :meth:`PoolDataModule.load` gives: data sets, or shares of ``train``."""
 
     train: Any  # map-style; items with or without labels
     test: Any  # data set, share, or positions in train
@@ -38,23 +38,17 @@ class Splits:
     groups: Sequence[Any] | None = None  # one group an item of train
 
 
-class ActiveDataModule(LightningDataModule):
-    """Labelled and unlabelled items of any map-style data set.
+class PoolDataModule(LightningDataModule):
+    """Labelled and unlabelled items; a subclass says in :meth:`load` what the data are.
 
-    The data set is never written: a status per item says who is labelled, answers lie in an
-    overlay. Positions are positions in ``train``.
+    The data set is never written: :attr:`state` says who is labelled and holds the answers, this
+    module reads items. Positions are positions in the training data.
 
     Args:
-        train: items ``(inputs, label)``, ``(a, b, label)``, mappings, or inputs without a label.
-        test: a data set, or a share or positions of ``train`` to be held out.
-        pool: the same items as ``train`` under the test transform; default ``train`` itself, which
-            is refused when two reads of one item differ.
-        val: like ``test``; no validation set is normal.
         initial: labelled items of round 0: a count, a share in (0, 1), positions,
             ``"one_per_class"``, ``"given"`` (all that carry a label), or a function
             ``(datamodule, generator) -> positions``.
         stratified: initial set and validation share drawn class by class.
-        groups: one group per item of ``train``; held-out items never share a group with the pool.
         batch_size: training batch of one process.
         eval_batch_size: batch for scoring, validation and test.
         num_workers: worker processes of the loaders.
@@ -69,19 +63,14 @@ class ActiveDataModule(LightningDataModule):
     in_channels: int | None = None
     image_size: int | None = None
     outputs: int | None = None
-    measures: Sequence[str] = ("y",)  # names of the answers; of several, targets are [N, m]
+    outcomes: Outcomes = Outcomes()
     given: Tensor | None = None  # positions of items that carry a label; None: all, or none
 
     def __init__(
         self,
-        train: Dataset | None = None,
-        test: Dataset | float | Sequence[int] | None = None,
         *,
-        pool: Dataset | None = None,
-        val: Dataset | float | Sequence[int] | None = None,
         initial: int | float | str | list[int] | Callable[..., Any] | Any = 10,
         stratified: bool = False,
-        groups: Sequence[Any] | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 512,
         num_workers: int = 0,
@@ -90,19 +79,24 @@ class ActiveDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self._given_splits = Splits(train, test, pool, val, groups)
         self.initial, self.stratified = initial, stratified
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers, self.label, self.collate = num_workers, label, collate
-        self.seed, self.round = seed, 0
         self._loaded = False
         self._restored: Mapping[str, Any] | None = None
+        self._share: Share | None = None  # of a view on a part of the labelled items
+        self.seed, self.round = seed, 0
 
     # --- data --------------------------------------------------------------------------------
 
     def load(self) -> Splits:
-        """The data sets; ready modules override this. Called once."""
-        return self._given_splits
+        """The data sets; called once."""
+        raise NotImplementedError
+
+    @property
+    def domain(self) -> Domain:
+        """Where candidates come from: the items of the data set."""
+        return Finite()
 
     def setup(self, stage: str | None = None) -> None:
         """Load the data and draw the splits, once; later calls do nothing."""
@@ -112,7 +106,8 @@ class ActiveDataModule(LightningDataModule):
             splits = self.load()
         if splits.train is None or splits.test is None:
             raise ValueError(
-                "ActiveDataModule needs train and test; test may be a share of train such as 0.2"
+                f"{type(self).__name__} needs train and test; test may be a share of train such "
+                "as 0.2"
             )
         checks.not_empty(splits.train, "train")
         self.splits = splits
@@ -142,66 +137,16 @@ class ActiveDataModule(LightningDataModule):
         if not self._loaded:
             self.setup()
             return
-        n = len(self.items)
-        self._status = torch.zeros(n, dtype=torch.int8)
-        self.overlay = Overlay(n)
-        self._labelled_cache: Tensor | None = None
-        self._pool_cache: Tensor | None = None
-        self._held = {name: self._hold(name) for name in ("test", "val")}
-        initial = self._initial_positions(generator(seed, 0, "initial"))
-        checks.from_pool(initial, self._status, "initial")
+        self.state = self.fresh_state()
+        self.held = {name: hold(self, name) for name in ("test", "val")}
+        initial = initial_positions(self, generator(seed, 0, "initial"))
+        self.state.require(initial, "initial")
         checks.have_labels(initial, self.has_label(initial), "initial")
-        self._set(initial, Status.LABELLED)
+        self.state.put(initial, Status.LABELLED)
 
-    def _hold(self, name: str) -> Tensor | None:
-        spec = getattr(self.splits, name)
-        if spec is None or is_dataset(spec):
-            return None
-        free = self._where(Status.POOL)
-        if isinstance(spec, (int, float)):
-            if spec == 0:
-                return None
-            free = free[self.has_label(free)]
-            count = share_to_count(spec, len(free), name)
-            labels = self.labels(free) if self.stratified else None
-            drawn = generator(self.seed, 0, f"hold-{name}")
-            held = draw(free, count, drawn, labels=labels, groups=self.splits.groups)
-            self._hold_groups_of(held)
-        else:
-            held = positions(spec)
-            checks.from_pool(held, self._status, name)
-            checks.have_labels(held, self.has_label(held), name)
-            if self.splits.groups is not None:
-                checks.groups_apart(held, self.splits.groups, len(self.items), name)
-        self._set(held, Status.HELD)
-        return held
-
-    def _hold_groups_of(self, held: Tensor) -> None:
-        """Keep items without a label out of the pool where their group is held out."""
-        groups = self.splits.groups
-        if groups is not None and not bool(self.has_label(torch.arange(len(self.items))).all()):
-            names = {str(groups[i]) for i in held.tolist()}
-            mates = [i for i in range(len(self.items)) if str(groups[i]) in names]
-            self._set(positions(mates), Status.HELD)
-
-    def _initial_positions(self, drawn: torch.Generator) -> Tensor:
-        free = self._where(Status.POOL)
-        if callable(self.initial):
-            return positions(self.initial(self, drawn))
-        if not isinstance(self.initial, (str, int, float)):
-            return positions(self.initial)
-        free = free[self.has_label(free)]
-        if self.initial == "given":
-            return free
-        if self.initial == "one_per_class":
-            return one_per_class(free, self.labels(free), drawn)
-        if isinstance(self.initial, str):
-            raise ValueError(
-                f"initial={self.initial!r} is not known; give a count, a share, positions, "
-                "'one_per_class', 'given', or a function (datamodule, generator) -> positions"
-            )
-        count = share_to_count(self.initial, len(free), "initial")
-        return draw(free, count, drawn, labels=self.labels(free) if self.stratified else None)
+    def fresh_state(self) -> LabelState:
+        """The state of nobody labelled yet."""
+        return LabelState(len(self.items))
 
     def has_label(self, index: Tensor) -> Tensor:
         """Which of some items [K] carry a label in the data set itself, bool [K]."""
@@ -209,40 +154,39 @@ class ActiveDataModule(LightningDataModule):
             return torch.isin(index, self.given)
         return torch.full((len(index),), self.items.labelled)
 
+    def portrait(self) -> dict[str, Any]:
+        """What these data are, for the identity of a run: settings, and hashes of the items."""
+        return portrait_of(self)
+
+    def contents(self, index: Tensor) -> list[str]:
+        """What each of some items [K] is, as twelve letters that change with it."""
+        return content_digests(self, index)
+
     # --- who is labelled ---------------------------------------------------------------------
-
-    def _set(self, index: Tensor, status: Status) -> None:
-        self._status[index] = int(status)
-        self._labelled_cache = self._pool_cache = None
-
-    def _where(self, status: Status) -> Tensor:
-        """Positions of the items with this status, ascending; NumPy's search is the fast one."""
-        return torch.from_numpy(np.flatnonzero(self._status.numpy() == int(status)))
 
     @property
     def status(self) -> Tensor:
         """Status of every item [N], int8 (see :class:`lightning_al.records.Status`); a copy."""
-        return self._status.clone()
+        return self.state.status
 
     @property
     def labelled(self) -> Tensor:
         """Positions of the labelled items [L], ascending."""
-        if self._labelled_cache is None:
-            self._labelled_cache = self._where(Status.LABELLED)
-        return self._labelled_cache
+        return self.state.labelled if self._share is None else self._share.labelled
 
     @property
     def pool(self) -> Tensor:
         """Positions that may be chosen [N], ascending."""
-        if self._pool_cache is None:
-            self._pool_cache = self._where(Status.POOL)
-        return self._pool_cache
+        return self.state.pool if self._share is None else self._share.pool
+
+    @property
+    def shares(self) -> Tensor | None:
+        """How often each labelled item counts [L], in a view that weighs them; else None."""
+        return None if self._share is None else self._share.weights
 
     def ask(self, index: Sequence[int] | Tensor) -> None:
         """Mark pool items [K] as asked for: no longer candidates, not yet labelled."""
-        index = positions(index)
-        checks.from_pool(index, self._status, "ask")
-        self._set(index, Status.ASKED)
+        self.state.ask(positions(index))
 
     def acquire(
         self,
@@ -260,46 +204,42 @@ class ActiveDataModule(LightningDataModule):
                 nothing has changed then.
         """
         index = positions(index)
-        checks.from_pool(index, self._status, "acquire", asked=True)
+        self.state.require(index, "acquire", asked=True)
         if answers is None:
             checks.have_labels(index, self.has_label(index), "acquire")
-            self._set(index, Status.LABELLED)
+            self.state.settle(index)
             return
         if isinstance(answers, Tensor):
             answers = {"y": answers}
         if not isinstance(answers, Answers):
             answers = Answers(values=answers)
-        given, values = self.check_answers(index, answers)
-        if bool(given.any()):
-            self.overlay.put(index[given], values)
-        self._set(index[given], Status.LABELLED)
-        self._set(index[~given], Status.REFUSED)
+        self.check_answers(index, answers)
+        self.state.settle(index, answers)
 
-    def check_answers(self, index: Tensor, answers: Answers) -> tuple[Tensor, dict[str, Tensor]]:
-        """Which of the asked items [K] were answered (bool [K]), and those answers by name.
+    def apply(self, record: Mapping[str, Any]) -> None:
+        """Take one line of a run's journal."""
+        self.state.apply(record)
+
+    def check_answers(self, index: Tensor, answers: Answers) -> None:
+        """Refuse answers of items [K] that cannot be the labels of these data.
 
         Raises:
+            TypeError: no answers.
             ValueError: answers that are missing, not finite, or outside the classes.
         """
         if not isinstance(answers, Answers):
             raise TypeError(
                 f"an oracle gives Answers(values={{'y': labels}}), got {type(answers).__name__}"
             )
-        given = torch.ones(len(index), dtype=torch.bool)
-        if answers.refused is not None:
-            given = ~answers.refused.bool()
-        for name, value in {"refused": given, "cost": answers.cost, **answers.values}.items():
-            if value is not None and len(value) != len(index):
-                raise ValueError(
-                    f"{len(index)} items were asked, but {name!r} has {len(value)} entries"
-                )
+        checks.one_an_item(index, answers)
+        given = ~(answers.mask("pending", len(index)) | answers.mask("refused", len(index)))
         values = {n: v[given] for n, v in answers.values.items()}
-        self.overlay.check(index[given], values)
-        if len(self.measures) > 1:
-            checks.measured(index[given], values, self.measures)
-        own = self._example_label() if len(self.measures) == 1 else None
+        self.state.answers.check(index[given], values)
+        several = len(self.outcomes) > 1
+        if several:
+            checks.measured(index[given], values, self.outcomes.names)
+        own = None if several else self._example_label()
         checks.answers(index[given], values, self.classes, own)
-        return given, values
 
     def _example_label(self) -> Tensor | None:
         """A label [1, ...] that the data set itself carries, if any."""
@@ -313,29 +253,23 @@ class ActiveDataModule(LightningDataModule):
 
         This is what oracles and metrics read; strategies never see the datamodule.
         """
-        laid = self._answered(index)
+        laid = self.answered(index)
         if laid is None:
             return self.items.labels(index)
-        answers, answered = laid
-        if bool(answered.all()):
+        answers, told = laid
+        if bool(told.all()):
             return answers
-        own = self.items.labels(index[~answered])
+        own = self.items.labels(index[~told])
         labels = torch.empty((len(index), *own.shape[1:]), dtype=own.dtype)
-        labels[~answered], labels[answered] = own, answers[answered].to(own.dtype)
+        labels[~told], labels[told] = own, answers[told].to(own.dtype)
         return labels
 
-    def _answered(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
-        """(answers [K, ...], answered [K] bool) of some items; several measures side by side."""
-        parts = [self.overlay.get(index, name) for name in self.measures]
+    def answered(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(answers [K, ...], answered [K] bool) of some items; several outcomes side by side."""
+        parts = [self.state.answers.get(index, name) for name in self.outcomes.names]
         if len(parts) == 1 or parts[0] is None:
             return parts[0]
         return torch.stack([part[0] for part in parts if part is not None], 1), parts[0][1]
-
-    def named(self, labels: Tensor) -> dict[str, Tensor]:
-        """Labels [K, ...] as an oracle gives them: one tensor for each of ``measures``."""
-        if len(self.measures) == 1:
-            return {self.measures[0]: labels}
-        return dict(zip(self.measures, labels.unbind(1), strict=True))
 
     def labelled_targets(self) -> Tensor:
         """Labels of the labelled set [L, ...], in the order of :attr:`labelled`."""
@@ -343,69 +277,97 @@ class ActiveDataModule(LightningDataModule):
 
     # --- loaders -----------------------------------------------------------------------------
 
-    def _place(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-
     def train_dataloader(self) -> Any:
         """The labelled set, shuffled; with the pool beside it for tasks that use it."""
-        rank, world = self._place()
-        task = None if self.trainer is None else self.trainer.lightning_module
-        view = Labelled(self.items, self.labelled, self._answered(self.labelled))
-        if getattr(task, "full_batch", False):
-            return batches(view, Batches(len(view), max(len(view), 1)), 0)
-        key = (self.seed, self.round)
-        order = Batches(len(view), self.batch_size, shuffle=key, rank=rank, world=world, pad=True)
-        loader = self._loader(view, order)
-        if not getattr(task, "uses_unlabelled", False):
-            return loader
-        rest = self.pool if len(self.pool) else self.labelled  # steps go on when all are labelled
-        bare = _InputsOnly(self.items, rest)
-        other = Batches(len(bare), self.batch_size, shuffle=key, rank=rank, world=world, pad=True)
-        return CombinedLoader(
-            {"labelled": loader, "unlabelled": self._loader(bare, other)}, "max_size_cycle"
-        )
-
-    def _loader(self, view: Any, sampler: Batches) -> DataLoader | InProcess:
-        drawn = generator(self.seed, self.round, "workers")
-        return batches(view, sampler, self.num_workers, generator=drawn)
-
-    def _eval_loader(self, name: str) -> DataLoader | InProcess | list[Any]:
-        spec, held = getattr(self.splits, name), self._held[name]
-        if held is not None:
-            view = Labelled(self.pool_items, held)
-        elif is_dataset(spec):
-            view = Labelled(Items(spec, self.label, self.collate), torch.arange(len(spec)))
-        else:
-            return []
-        rank, world = self._place()
-        if len(view) < world:  # an empty shard would leave a rank without a step
-            rank, world = 0, 1
-        return self._loader(view, Batches(len(view), self.eval_batch_size, rank=rank, world=world))
+        return train_loader(self)
 
     def val_dataloader(self) -> Any:
         """The validation set; empty when there is none. Each rank reads its share once."""
-        return self._eval_loader("val")
+        return eval_loader(self, "val")
 
     def test_dataloader(self) -> Any:
         """The test set. Each rank reads its share once, nothing is repeated."""
-        return self._eval_loader("test")
+        return eval_loader(self, "test")
 
     def predict_dataloader(self) -> Any:
         """The pool in ascending order, inputs only."""
-        view = _InputsOnly(self.pool_items, self.pool)
-        return self._loader(view, Batches(len(view), self.eval_batch_size))
+        return pool_loader(self)
 
-    def labelled_loader(self) -> DataLoader | InProcess:
-        """The labelled set, shuffled, for strategies that train something of their own."""
-        view = Labelled(self.items, self.labelled, self._answered(self.labelled))
-        key = (self.seed, self.round)
-        return self._loader(view, Batches(len(view), self.batch_size, shuffle=key, pad=True))
+    def labelled_loader(self, index: Tensor | None = None, weights: Tensor | None = None) -> Any:
+        """Labelled items, shuffled, for strategies that train something of their own.
+
+        Args:
+            index: positions [M] of labelled items, some several times; all of them by default.
+            weights: [M], how often each counts: whole numbers repeat items, others are the odds
+                of M draws an epoch.
+
+        Raises:
+            ValueError: an item that is not labelled, or weights that are none.
+        """
+        index = self.labelled if index is None else index
+        self._require_labelled(index)
+        index, odds = repeated(index, weights)
+        return shuffled_loader(self, Labelled(self.items, index, self.answered(index)), odds=odds)
+
+    def labelled_batches(self, index: Tensor) -> Iterable[Any]:
+        """Labelled items [n] in their order, with labels, under the test transform.
+
+        Raises:
+            ValueError: an item that is not labelled.
+        """
+        self._require_labelled(index)
+        view = Labelled(self.pool_items, index, self.answered(index))
+        return batches(view, Batches(len(index), self.eval_batch_size), self.num_workers)
+
+    def _require_labelled(self, index: Tensor) -> None:
+        known = self.state.status[index] == int(Status.LABELLED)
+        if not bool(known.all()):
+            raise ValueError(
+                f"{int((~known).sum())} of {len(index)} items are not labelled, first: item "
+                f"{int(index[~known][0])}; labels of the pool are out of reach"
+            )
+
+    def restricted(
+        self,
+        index: Tensor | None = None,
+        *,
+        weights: Tensor | None = None,
+        answers: Tensor | None = None,
+        pool: Tensor | None = None,
+    ) -> PoolDataModule:
+        """The same data with a part of the labelled items, for fits inside a round.
+
+        Args:
+            index: positions [M] of labelled items, some several times; all of them by default.
+            weights: [M], how often each counts (see :meth:`labelled_loader`).
+            answers: positions of items of the pool that count as labelled too, with the labels
+                that the data set carries; with ``weights`` they count once.
+            pool: positions of the candidates; by default those of this module.
+
+        Raises:
+            ValueError: an item that is not labelled, or weights that are none.
+        """
+        index = self.labelled if index is None else index
+        self._require_labelled(index)
+        if answers is not None and len(answers):
+            checks.have_labels(answers, self.has_label(answers), "a fit")
+            index = torch.cat([index, answers])
+            if weights is not None:
+                weights = torch.cat([weights, weights.new_ones(len(answers))])
+        index, weights = repeated(index, weights)
+        left = self.pool if pool is None else pool
+        if answers is not None and pool is None:
+            left = left[~torch.isin(left, answers)]
+        view = copy.copy(self)
+        view.trainer = None
+        view._share = Share(index, left, weights)
+        return view
 
     def bare_batches(self, index: Tensor, size: int | None = None) -> Iterable[tuple[Tensor, Any]]:
         """(positions [n], inputs [n, ...]) of some items, under the test transform, no labels."""
-        view = Bare(self.pool_items, index)
-        return self._loader(view, Batches(len(index), size or self.eval_batch_size))
+        sampler = Batches(len(index), size or self.eval_batch_size)
+        drawn = generator(self.seed, self.round, "workers")
+        return batches(Bare(self.pool_items, index), sampler, self.num_workers, generator=drawn)
 
     # --- for people --------------------------------------------------------------------------
 
@@ -428,20 +390,13 @@ class ActiveDataModule(LightningDataModule):
 
     def fingerprint(self) -> str:
         """Hash of who is labelled and of all answers; equal on all ranks or something is wrong."""
-        digest = hashlib.sha256(self._status.numpy().tobytes())
-        self.overlay.update_hash(digest)
-        return digest.hexdigest()[:16]
+        return self.state.fingerprint()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only (a weights-only load reads it back)."""
         if not self._loaded:
             return {}
-        return {
-            "status": self._status.clone(),
-            "overlay": self.overlay.state_dict(),
-            "seed": self.seed,
-            "round": self.round,
-        }
+        return {**self.state.state_dict(), "seed": self.seed, "round": self.round}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Put a saved state back; before ``setup`` it is kept until the data are there."""
@@ -453,23 +408,8 @@ class ActiveDataModule(LightningDataModule):
             self._restored = state_dict
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        if len(state["status"]) != len(self.items):
-            raise ValueError(
-                f"the saved state is of {len(state['status'])} items, this data set has "
-                f"{len(self.items)}; give the same data"
-            )
         self._restored = None
         if state["seed"] != self.seed:
             self.start(state["seed"])
+        self.state.load_state_dict(state)
         self.round = state["round"]
-        self._set(torch.arange(len(self.items)), Status.POOL)
-        self._status.copy_(state["status"])
-        self.overlay = Overlay(len(self.items))
-        self.overlay.load_state_dict(state["overlay"])
-
-
-class _InputsOnly(Bare):
-    """Rows -> inputs [n, ...] alone, for tasks that train on unlabelled items."""
-
-    def __getitem__(self, rows: Tensor) -> Any:
-        return super().__getitem__(rows)[1]

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_al.randomness import generator
+from lightning_al.records import Outcomes
 
 from . import problems
 from .continuous import ContinuousDataModule
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import PoolDataModule, Splits
 from .problems.problem import CENTRE, NOISE
 from .tensors import TensorItems
 
 __all__ = ["ProblemDataModule", "ProblemPoolDataModule"]
 
-MEASURES = ("y", "z")
+SAFE = Outcomes(("y", "z"), safety="z")
 
 
-class ProblemPoolDataModule(ActiveDataModule):
+class ProblemPoolDataModule(PoolDataModule):
     """A pool of points of a problem (see :func:`lightning_al.datamodules.problems.names`).
 
     Items are the initial points, then the pool; inputs float32 [N, D] in the unit cube, targets
@@ -40,7 +40,7 @@ class ProblemPoolDataModule(ActiveDataModule):
         problem_seed: of all points; None takes the seed of the run.
         variant: "exact" constants, or "published": estimated from 5000 random points each time.
         data_dir: data folder; default ``$LIGHTNING_AL_DATA``, else the user's cache.
-        kwargs: see :class:`ActiveDataModule`.
+        kwargs: see :class:`PoolDataModule`.
 
     Raises:
         LookupError: no such problem.
@@ -72,11 +72,6 @@ class ProblemPoolDataModule(ActiveDataModule):
             if value is not None and value < least:
                 raise ValueError(f"{what} must be {least} or more points, got {value}")
         super().__init__(
-            train=None,
-            test=None,
-            pool=None,
-            val=None,
-            groups=None,
             collate=None,
             initial=list(range(self.n_initial)),
             **kwargs,
@@ -84,8 +79,8 @@ class ProblemPoolDataModule(ActiveDataModule):
         self.name, self.pool_size = name, pool_size
         self.problem_seed, self.variant = problem_seed, variant
         self.in_features = self.problem.dimension
-        self.measures: Sequence[str] = MEASURES if self.problem.safe else ("y",)
-        self.outputs = len(self.measures)
+        self.outcomes = SAFE if self.problem.safe else Outcomes()
+        self.outputs = len(self.outcomes)
 
     def prepare_data(self) -> None:
         """Download what is missing.
@@ -163,7 +158,8 @@ class ProblemDataModule(ContinuousDataModule):
             high=[1.0] * found.dimension,
             function=self._truth,
             noise=NOISE,
-            measures=MEASURES if found.safe else ("y",),
+            outcomes=SAFE.names if found.safe else ("y",),
+            safety=SAFE.safety if found.safe else None,
             initial=found.n_initial if initial is None else initial,
             initial_box=(low, high) if found.safe else None,
             test=found.n_test if n_test is None else n_test,

@@ -11,7 +11,6 @@ import hashlib
 import http.client
 import os
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Callable
 from contextlib import closing
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tqdm.auto import tqdm
+
+from lightning_al.files import replacing
 
 __all__ = ["Resource", "Source", "data_root", "download", "sha256_of"]
 
@@ -197,13 +198,10 @@ def download(
         OSError: the server or the disk would not.
         ValueError: fewer bytes than announced, another digest, or ``check`` refused the file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     request = urllib.request.Request(url, headers={"User-Agent": "lightning-al"})
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    partial = Path(name)
-    try:
+    with replacing(path) as partial:
         with (
-            os.fdopen(descriptor, "wb") as file,
+            partial.open("wb") as file,
             closing(urllib.request.urlopen(request, timeout=timeout)) as answer,
         ):
             digest = _copy(answer, file, path.name)
@@ -211,10 +209,6 @@ def download(
             raise ValueError(f"wrong content: expected sha256 {sha256}, got {digest}")
         if check is not None:
             check(partial)
-        partial.chmod(0o644)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return digest
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .partition import held_out, scaling
-from .pool_data import ActiveDataModule, Splits
+from .pool_data import PoolDataModule, Splits
 from .readers.encoding import (
     Encoder,
     check_columns,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["TabularDataModule"]
 
 
-class TabularDataModule(ActiveDataModule):
+class TabularDataModule(PoolDataModule):
     """A table of features and one target; rows with an empty target are pool items without label.
 
     Items are float32 [E]: numeric columns standardised on the labelled and pool rows (not on
@@ -48,9 +48,9 @@ class TabularDataModule(ActiveDataModule):
             the labelled and pool rows.
         separator: between the cells of a text file; None takes a tab for ``.tsv``, else a comma.
         split_seed: of the test and validation draws; they do not change with the seed of a run.
-        initial: as in :class:`ActiveDataModule`; None for all labelled rows where some rows have
+        initial: as in :class:`PoolDataModule`; None for all labelled rows where some rows have
             no label, else 10.
-        kwargs: see :class:`ActiveDataModule`.
+        kwargs: see :class:`PoolDataModule`.
     """
 
     feature_names: tuple[str, ...] = ()
@@ -78,11 +78,6 @@ class TabularDataModule(ActiveDataModule):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         super().__init__(
-            train=None,
-            test=None,
-            pool=None,
-            val=None,
-            groups=None,
             collate=None,
             initial=10 if initial is None else initial,
             **kwargs,

@@ -19,7 +19,7 @@ from lightning_al.randomness import generator
 from .loading import InProcess
 from .tensors import TensorItems, as_tensor_items
 
-__all__ = ["Bare", "Batches", "Items", "Labelled", "batches"]
+__all__ = ["Bare", "Batches", "Items", "Labelled", "batches", "drawn_rows"]
 
 
 class Items:
@@ -197,6 +197,7 @@ class Batches(DistributedSampler[Tensor]):
         size: batch size a process.
         shuffle: (seed, round) that keys the order of each epoch; None keeps the order.
         pad: repeat rows so that every rank takes the same number of steps (training).
+        odds: [n]; an epoch is then n draws of rows by these, instead of each row once.
     """
 
     def __init__(
@@ -208,9 +209,10 @@ class Batches(DistributedSampler[Tensor]):
         rank: int = 0,
         world: int = 1,
         pad: bool = False,
+        odds: Tensor | None = None,
     ) -> None:
         self.n, self.size, self.shuffle_key = n, size, shuffle
-        self.rank, self.world, self.pad = rank, world, pad
+        self.rank, self.world, self.pad, self.odds = rank, world, pad, odds
         self.epoch = 0
 
     def _rows(self) -> int:
@@ -250,7 +252,10 @@ class Batches(DistributedSampler[Tensor]):
             order = torch.arange(self.n)
         else:
             drawn = generator(*self.shuffle_key, "shuffle", self.epoch)
-            order = torch.randperm(self.n, generator=drawn)
+            if self.odds is None:
+                order = torch.randperm(self.n, generator=drawn)
+            else:
+                order = drawn_rows(self.odds, drawn)
         if self.pad and self.n % self.world:
             short = self.world - self.n % self.world
             order = torch.cat([order, order.repeat(-(-short // max(self.n, 1)))[:short]])
@@ -259,6 +264,13 @@ class Batches(DistributedSampler[Tensor]):
         if self._joins(len(order)):
             chunks = [*chunks[:-2], torch.cat(tuple(chunks[-2:]))]
         return iter(chunks)
+
+
+def drawn_rows(odds: Tensor, drawn: torch.Generator) -> Tensor:
+    """N rows drawn by their odds [n], with replacement; by inversion, so that n has no limit."""
+    edges = odds.double().cumsum(0)
+    points = torch.rand(len(odds), generator=drawn, dtype=torch.float64) * edges[-1]
+    return torch.searchsorted(edges, points, right=True).clamp_max(len(odds) - 1)
 
 
 def _same(batch: Any) -> Any:

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_al.history.records import History
+    from lightning_al.history.history import History
     from lightning_al.rounds import ActiveLearner
     from lightning_al.rounds.replay import replay
     from lightning_al.rounds.suggest import suggest

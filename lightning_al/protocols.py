@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lightning_al.history.records import History, Round
+    from lightning_al.history.history import History
+    from lightning_al.history.records import Round
     from lightning_al.records import Acquisition, Answers, Context, Pool, Predictions
 
 __all__ = ["Oracle", "QueryStrategy", "RunObserver"]
@@ -94,7 +95,7 @@ class RunObserver(Protocol):
         """
 
     def stage_started(self, round: int, stage: str) -> None:
-        """``stage`` is "collect", "fit", "test", "score", "choose" or "ask"."""
+        """``stage`` is a name of :data:`lightning_al.records.stages.STAGES`."""
 
     def round_ended(self, round: Round, datamodule: Any) -> None:
         """After the commit of a round (the last one has nothing acquired)."""

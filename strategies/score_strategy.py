@@ -127,7 +127,7 @@ class ScoreStrategy(Described):
         given = batch.keep(self.needs).tensors()
         values = [given[name] for name in self.needs]
         if values and set(self.needs) <= set(PLACED):
-            scores = measures.over_places(self.function, *values)
+            scores = measures.over_places(self.function, *values, mask=batch.mask)
         else:
             scores = self.function(*values)
             scores = scores.mean(1) if scores.ndim == 2 else scores

@@ -115,12 +115,12 @@ def covered(pool: Pool) -> Predictions | None:
     return labelled.kept.rows(rows) if len(rows) else None
 
 
-def covered_embedding(pool: Pool) -> Tensor:
-    """Embeddings [L, E] of the labelled set, [0, E] at a cold start."""
-    known, embedding = covered(pool), pool.embedding
-    if known is None or known.embedding is None:
-        return embedding[:0]
-    return known.embedding.to(embedding.device)
+def covered_embedding(pool: Pool, field: str = "embedding") -> Tensor:
+    """Embeddings [L, E] of the labelled set (or head inputs), [0, E] at a cold start."""
+    points: Tensor = getattr(pool, field)
+    known = covered(pool)
+    found: Tensor | None = None if known is None else getattr(known, field)
+    return points[:0] if found is None else found.to(points.device)
 
 
 def mean_probs(probs: Tensor, name: str) -> Tensor:

@@ -6,7 +6,7 @@
 ((442, 10), 'regression')
 """
 
-from .all_sets import DATASETS, ImageSpec, load, names, spec
+from .all_sets import DATASETS, ImageSpec, load, names, spec, spec_from_row, table_spec
 from .folds import own_split, split
 from .starts import farthest, one_each, share, start
 from .table_spec import Published, Table, TableSpec
@@ -24,6 +24,8 @@ __all__ = [
     "own_split",
     "share",
     "spec",
+    "spec_from_row",
     "split",
     "start",
+    "table_spec",
 ]

@@ -1,20 +1,25 @@
-"""Tables that are drawn: clouds, checkerboards, and two regressions.
+"""Tables that are no files: clouds, checkerboards, two regressions, and those of scikit-learn.
 
-Each returns float64 [size, features + 1], the target last, and draws from one NumPy generator that
-its seed starts. The published figures of these sets (Scherer et al., 2022, appendix C) were made
-without a fixed draw, except those of :func:`line`.
+Each takes a variant and returns float64 [size, features + 1], the target last. What is drawn comes
+from one NumPy generator that its seed starts. The published figures of the drawn ones (Scherer et
+al., 2022, appendix C) were made without a fixed draw, except those of :func:`line`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
+
+from lightning_al.registry import Registry
 
 from ..readers.table_files import Array
 from .table_spec import Variant
 
 __all__ = [
+    "DRAWINGS",
+    "bundled",
     "checkerboard",
     "gaussian_clouds",
     "line",
@@ -23,6 +28,8 @@ __all__ = [
     "three_clouds",
     "two_clouds",
 ]
+
+DRAWINGS: Registry[Array] = Registry("drawn table")
 
 _MIX = ((0.60834549, -0.63667341), (-0.40887718, 0.85253229))
 Mean = Sequence[float]
@@ -45,6 +52,7 @@ def _even(total: int, parts: int) -> list[int]:
     return [total // parts + (i < total % parts) for i in range(parts)]
 
 
+@DRAWINGS.register("two-clouds")
 def two_clouds(variant: Variant = "corrected", size: int = 500, seed: int = 1234) -> Array:
     """SynthClass1: two unit Gaussians, class 1 at (1, 1) and class 0 at (-1, -1).
 
@@ -54,6 +62,7 @@ def two_clouds(variant: Variant = "corrected", size: int = 500, seed: int = 1234
     return _clouds([[(zero, _UNIT)], [(one, _UNIT)]], size, seed)
 
 
+@DRAWINGS.register("six-clouds")
 def six_clouds(variant: Variant = "corrected", size: int = 500, seed: int = 1234) -> Array:
     """SynthClass2: six unit Gaussians, three a class, which no line divides.
 
@@ -66,6 +75,7 @@ def six_clouds(variant: Variant = "corrected", size: int = 500, seed: int = 1234
     return _clouds([[(m, _UNIT) for m in means] for means in (zero, one)], size, seed)
 
 
+@DRAWINGS.register("three-clouds")
 def three_clouds(variant: Variant = "corrected", size: int = 500, seed: int = 1234) -> Array:
     """SynthClass3: class 1 in two narrow clouds, class 0 in a wide one between them."""
     mix = np.array(_MIX)
@@ -74,6 +84,7 @@ def three_clouds(variant: Variant = "corrected", size: int = 500, seed: int = 12
     return _clouds([[((3, 3), ((1, 2), (2, 7)))], one], size, seed)
 
 
+@DRAWINGS.register("gaussian-clouds")
 def gaussian_clouds(
     variant: Variant = "corrected",
     size: int = 1000,
@@ -108,10 +119,14 @@ def gaussian_clouds(
     return np.concatenate(blocks)
 
 
-def checkerboard(cells: int, size: int = 2000, seed: int = 0) -> Array:
+@DRAWINGS.register("checkerboard")
+def checkerboard(
+    variant: Variant = "corrected", cells: int = 2, size: int = 2000, seed: int = 0
+) -> Array:
     """Points uniform in the unit square; class 1 on the fields of one colour.
 
     Args:
+        variant: both are the same.
         cells: fields along each side.
         size: rows.
         seed: of the draw.
@@ -121,6 +136,7 @@ def checkerboard(cells: int, size: int = 2000, seed: int = 0) -> Array:
     return np.column_stack([points, even.astype(np.float64)])
 
 
+@DRAWINGS.register("line")
 def line(variant: Variant = "corrected", size: int = 1000, seed: int = 1234) -> Array:
     """SynthReg1: a line through the origin without noise; scikit-learn's ``make_regression``."""
     from sklearn.datasets import make_regression
@@ -129,9 +145,28 @@ def line(variant: Variant = "corrected", size: int = 1000, seed: int = 1234) -> 
     return np.column_stack([x, y])
 
 
+@DRAWINGS.register("spiral")
 def spiral(variant: Variant = "corrected", size: int = 1000, seed: int = 1234) -> Array:
     """SynthReg2: x = (z, sin z + 0.1 e), y = cos z + 0.1 e', with z uniform in (0, 15)."""
     rng = np.random.default_rng(seed)
     z = rng.uniform(0, 15, size)
     noise = 0.1 * rng.standard_normal((2, size))
     return np.column_stack([z, np.sin(z) + noise[0], np.cos(z) + noise[1]])
+
+
+@DRAWINGS.register("bundled")
+def bundled(
+    variant: Variant,
+    loader: Literal["load_breast_cancer", "load_diabetes", "load_digits"],
+) -> Array:
+    """A table that comes with scikit-learn.
+
+    Args:
+        variant: "published" takes scikit-learn's scaling of the diabetes table, which has seen all
+            rows.
+        loader: scikit-learn's function.
+    """
+    from sklearn import datasets
+
+    options = {"scaled": variant == "published"} if loader == "load_diabetes" else {}
+    return np.column_stack(getattr(datasets, loader)(return_X_y=True, **options))

@@ -27,7 +27,7 @@ def numbered(name: str, count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Published:
-    """How the benchmark of Scherer et al. (2022, appendix C) read a table, where it differs.
+    """How Scherer et al. (2022, appendix C) read a table, where it differs.
 
     Args:
         lost_rows: first rows that were taken for a header.
@@ -45,7 +45,7 @@ class Published:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One table.
+    """One table, as a row of ``sets.toml`` describes it (or a function of your own).
 
     Args:
         name: as in :func:`names`.
@@ -67,6 +67,7 @@ class TableSpec:
         licence: of the data.
         citation: of the data, author and year.
         source: page of the original.
+        title: the name in words, for messages.
     """
 
     name: str
@@ -86,6 +87,7 @@ class TableSpec:
     licence: str = ""
     citation: str = ""
     source: str = ""
+    title: str = ""
 
     @property
     def resources(self) -> tuple[Resource[Array], ...]:

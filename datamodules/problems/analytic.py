@@ -149,19 +149,6 @@ class Analytic(Problem):
         count = self.pool_size if n is None else n
         return self.measure(uniform(count or 0, self.dimension, generator), generator)
 
-    def grid(self, n: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Truth on a regular grid with its ends on the borders, for pictures.
-
-        Args:
-            n: points along each side.
-
-        Returns:
-            x [n^D, D], the last coordinate running fastest; f and g as in :meth:`truth`.
-        """
-        line = torch.linspace(0, 1, n, dtype=torch.float64)
-        x = torch.cartesian_prod(*[line] * self.dimension).reshape(-1, self.dimension)
-        return x, *self.truth(x)
-
     def published(self, generator: torch.Generator) -> Analytic:
         """Constants estimated from 5000 random points, as the original code does."""
         x = uniform(ESTIMATE, self.dimension, generator)

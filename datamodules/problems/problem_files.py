@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..named.uci import AIRFOIL
+from ..named.all_sets import table_spec
 from ..readers.table_files import Array, Excel, Parser
 from ..sources import Resource, Source
 
@@ -107,7 +107,7 @@ AIRLINE_FILE: Resource[Array] = Resource(
     ),
 )
 
-AIRFOIL_FILE: Resource[Array] = AIRFOIL.resources[0]
+AIRFOIL_FILE: Resource[Array] = table_spec("airfoil").resources[0]
 
 ENGINE_COLUMNS = (
     "number",

@@ -14,15 +14,21 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.registry import Registry
+
 if TYPE_CHECKING:  # pandas is imported by the functions that need it: it is heavy
     import pandas as pd
 
-__all__ = ["Array", "Excel", "Matlab", "NumPy", "Parser", "R", "Text"]
+__all__ = ["FORMS", "Array", "Excel", "Matlab", "NumPy", "Parser", "R", "Text"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
 File: TypeAlias = Path | BytesIO
+Form: TypeAlias = "Callable[[File, tuple[str, ...]], pd.DataFrame]"  # file, names -> cells
+
+FORMS: Registry[Form] = Registry("form of table files", "forms of table files")
 
 
+@FORMS.register("text")
 @dataclass(frozen=True)
 class Text:
     """A text file of cells.
@@ -60,6 +66,13 @@ class Text:
         return frame
 
 
+@FORMS.register("spaced")
+def spaced(header: bool = False) -> Text:
+    """A text file whose cells stand between any white space."""
+    return Text(separator=None, header=header)
+
+
+@FORMS.register("excel")
 @dataclass(frozen=True)
 class Excel:
     """The first sheet of an ``.xls`` or ``.xlsx`` file with one line of names; no empty rows."""
@@ -80,6 +93,7 @@ class Excel:
         return frame.dropna(axis=0, how="all").dropna(axis=1, how="all")
 
 
+@FORMS.register("numpy")
 @dataclass(frozen=True)
 class NumPy:
     """Arrays of an ``.npz`` file side by side; none may need pickle."""
@@ -98,6 +112,7 @@ class NumPy:
         return pd.DataFrame(np.column_stack(parts))
 
 
+@FORMS.register("matlab")
 @dataclass(frozen=True)
 class Matlab:
     """The one array of a ``.mat`` file (up to version 7)."""
@@ -116,6 +131,7 @@ class Matlab:
         return pd.DataFrame(next(iter(arrays.values())))
 
 
+@FORMS.register("r")
 @dataclass(frozen=True)
 class R:
     """The one data frame of an ``.Rdata`` file."""
@@ -148,7 +164,7 @@ class Parser:
         member: name of the file inside a zip archive, in any folder there; None for no archive.
     """
 
-    form: Callable[[File, tuple[str, ...]], pd.DataFrame]
+    form: Form
     names: tuple[str, ...] | None
     rows: int
     skip: tuple[str, ...] = ()

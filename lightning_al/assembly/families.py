@@ -19,7 +19,16 @@ from lightning_al.scoring import extractors
 from lightning_al.spec import read
 from lightning_al.strategies import STRATEGIES
 
-__all__ = ["FAMILIES", "FEATURES", "ORACLES", "POSTERIORS", "RULES", "FeatureExtractor", "make"]
+__all__ = [
+    "FAMILIES",
+    "FEATURES",
+    "ORACLES",
+    "POSTERIORS",
+    "RULES",
+    "FeatureExtractor",
+    "built",
+    "make",
+]
 
 
 class FeatureExtractor(Protocol):
@@ -67,3 +76,8 @@ def make(family: Registry[Any], spec: Any) -> Any:
         ValueError: arguments that it does not take, or something that is no such member.
     """
     return None if spec is None else read(spec, family)
+
+
+def built(part: str, spec: Any) -> Any:
+    """The object that a specification names; an object is given back as it is."""
+    return make(FAMILIES[part], spec) if isinstance(spec, (str, dict)) else spec

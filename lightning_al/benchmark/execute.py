@@ -93,8 +93,8 @@ def _patiently(spec: RunSpec, folder: Path, patience: float) -> list[dict[str, A
 
 
 def _run(spec: RunSpec, folder: Path) -> list[dict[str, Any]]:
-    from lightning_al.assembly.parts import Parts
-    from lightning_al.cli.command import parse
+    from lightning_al.assembly.building import Assembly
+    from lightning_al.assembly.parser import parse
     from lightning_al.rounds.loop import Run
 
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -103,7 +103,7 @@ def _run(spec: RunSpec, folder: Path) -> list[dict[str, Any]]:
         config = parse(["run", "--config", file.name])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parts = Parts(config)
+        parts = Assembly(config)
         changes: dict[str, Any] = {"run_dir": folder, "keep_checkpoints": "last"}
         if spec.place["strategy"] == FULL_DATA:
             everything = _pool_size(parts, config)

@@ -11,8 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from lightning_al.history.history import History
 from lightning_al.history.plots import COLOURS, INK, learning_curve
-from lightning_al.history.records import History, Round
+from lightning_al.history.records import Round
 
 from .grid import FULL_DATA
 from .statistics import average_ranks, cliques, compare_all

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lightning_al.history.history import History
 from lightning_al.history.metric_names import larger_is_better, main_metric
-from lightning_al.history.records import History
 from lightning_al.journal.journal import read_journal
 from lightning_al.journal.standing import history_rounds
-from lightning_al.rounds.settings import strategy_name
+from lightning_al.rounds.parts import strategy_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -78,10 +78,12 @@ def _dispatch(words: list[str]) -> Any:
     if command not in LIGHTNING:
         names = ", ".join((*LIGHTNING, *OWN))
         raise ArgumentError(None, f"no command {command!r}; choose one of {names}")
-    from .arguments import CommandLine
-    from .command import ActiveCLI
+    from lightning_al.assembly.command_line import CommandLine
+    from lightning_al.assembly.parser import ActiveCLI
 
-    return ActiveCLI(CommandLine(words)).result
+    from .run_command import run_command
+
+    return ActiveCLI(CommandLine(words), run_command).result
 
 
 def _tell(error: Exception) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_al.assembly.shipped import config_path
+from lightning_al.assembly.words import pairs
 from lightning_al.benchmark.bench import run_bench
 from lightning_al.benchmark.engines import shard, slurm_script
 from lightning_al.benchmark.grid import AXES, BenchConfig, RunSpec, read_bench
@@ -15,9 +17,6 @@ from lightning_al.benchmark.results import Results
 from lightning_al.benchmark.summary import per_run, records, summary
 from lightning_al.identity import digest
 from lightning_al.studies.pyrelational.cells import Cell, Honest, compare, honest
-
-from .shipped import config_path
-from .words import pairs
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_al.assembly.parts import Parts
+from lightning_al.assembly.building import Assembly
+from lightning_al.assembly.command_line import CommandLine
+from lightning_al.history.history import History
 from lightning_al.history.metric_names import human_name, main_metric
 from lightning_al.history.plots import learning_curve
 from lightning_al.history.progress import round_table
-from lightning_al.history.records import History
-
-from .arguments import CommandLine
 
 __all__ = ["Outcome", "next_commands", "seed_table", "show"]
 
@@ -28,7 +27,7 @@ class Outcome:
     histories: Sequence[History]  # one a seed
     baselines: Sequence[History]  # one a seed, or none
     line: CommandLine
-    parts: Parts
+    parts: Assembly
 
 
 def show(outcome: Outcome) -> None:
@@ -115,7 +114,7 @@ def next_commands(outcome: Outcome) -> list[tuple[list[str], str]]:
     return [*found, (["lightning-al", "configs"], "the other shipped configurations")]
 
 
-def _other_strategy(parts: Parts) -> list[str] | None:
+def _other_strategy(parts: Assembly) -> list[str] | None:
     """A strategy that this model can serve and that was not used, with what it needs."""
     spec = parts.config["strategy"]
     used = spec.get("name") if isinstance(spec, dict) else spec

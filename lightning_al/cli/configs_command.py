@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from .derived import BASES, HEADS, by_kind, headline
-from .shipped import OVERLAYS, find_config, list_benches, list_configs, list_policies
+from lightning_al.assembly.derived import BASES, HEADS, by_kind, headline
+from lightning_al.assembly.shipped import (
+    OVERLAYS,
+    find_config,
+    list_benches,
+    list_configs,
+    list_policies,
+)
 
 __all__ = ["configs_command"]
 

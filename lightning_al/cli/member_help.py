@@ -8,10 +8,9 @@ from typing import Any
 
 import yaml
 
+from lightning_al.assembly.words import pairs
 from lightning_al.registry import Registry
 from lightning_al.spec import details, factory_of, notes, said, signature, summary
-
-from .words import pairs
 
 __all__ = ["member_help"]
 
@@ -60,7 +59,7 @@ def _named(value: str | None) -> str | None:
 def _list(option: str, family: Registry[Any]) -> str:
     groups = {f"{family.plural}, for --{option} NAME": family.names()}
     if option in STRATEGIES:
-        from .derived import HEADS, by_kind
+        from lightning_al.assembly.derived import HEADS, by_kind
 
         groups = {HEADS[kind]: names for kind, names in by_kind().items()}
     width = max(map(len, family.names()))

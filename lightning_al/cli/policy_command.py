@@ -10,12 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from lightning_al.assembly.parser import parse
 from lightning_al.policies import Policy
 from lightning_al.policies.policy import SHIPPED
 from lightning_al.policies.training_progress import simulator_of
 from lightning_al.policies.training_record import Schedule, policy_of, read_checkpoint, read_metrics
-
-from .command import parse
 
 __all__ = ["policy_command", "policy_table"]
 

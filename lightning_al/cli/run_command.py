@@ -9,16 +9,16 @@ from typing import Any
 
 import yaml
 
-from lightning_al.assembly.parts import Parts
+from lightning_al.assembly.building import Assembly
+from lightning_al.assembly.command_line import CommandLine
 from lightning_al.history.curves import LearningCurve
+from lightning_al.history.history import History
 from lightning_al.history.loggers import build_loggers, close_loggers
 from lightning_al.history.progress import RoundProgress
-from lightning_al.history.records import History
 from lightning_al.history.round_log import RoundLog
 from lightning_al.identity import digest, plain
 from lightning_al.rounds import ActiveLearner
 
-from .arguments import CommandLine
 from .closing import Outcome, show
 
 __all__ = ["run_command"]
@@ -34,7 +34,7 @@ def run_command(config: Mapping[str, Any], line: CommandLine) -> list[History]:
     Returns:
         One history a seed.
     """
-    parts = Parts(config)
+    parts = Assembly(config)
     root = _root(parts, line)
     several = isinstance(config["seed"], list)
     seeds = config["seed"] if several else [config["seed"]]
@@ -63,7 +63,7 @@ def run_command(config: Mapping[str, Any], line: CommandLine) -> list[History]:
     return histories
 
 
-def _root(parts: Parts, line: CommandLine) -> Path:
+def _root(parts: Assembly, line: CommandLine) -> Path:
     """The run folder: the one asked for, the one the configuration lies in, or a new name."""
     if given := parts.config.get("run_dir"):
         return Path(given)
@@ -76,7 +76,7 @@ def _root(parts: Parts, line: CommandLine) -> Path:
     return Path("runs") / f"{line.name}-{digest(identity)}"
 
 
-def _one(learner: ActiveLearner, parts: Parts, config: Mapping[str, Any]) -> History:
+def _one(learner: ActiveLearner, parts: Assembly, config: Mapping[str, Any]) -> History:
     named = build_loggers(config.get("loggers") or [], str(learner.run_dir), config=learner.config)
     loggers = [*parts.loggers(), *named]
     observers: list[Any] = [RoundLog(loggers), LearningCurve()]

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 
-from lightning_al.assembly.parts import Parts
+from lightning_al.assembly.building import Assembly
+from lightning_al.assembly.parser import parse
+from lightning_al.assembly.shipped import find_config, is_overlay
 from lightning_al.records import Acquisition
 from lightning_al.rounds.suggest import suggest, write_suggestions
-
-from .command import parse
-from .shipped import find_config, is_overlay
 
 __all__ = ["suggest_command"]
 
@@ -48,7 +47,7 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
     if all(is_overlay(find_config(name).name) for name in configs):
         configs = [str(_config_beside(known.ckpt)), *configs]
     words = [word for name in configs for word in ("--config", name)]
-    parts = Parts(parse(["run", *words, *more]))
+    parts = Assembly(parse(["run", *words, *more]))
     learner, datamodule = parts.learner(), parts.datamodule
     had = len(datamodule.labelled)  # type: ignore[attr-defined]
     task = _trained(known.ckpt, parts).to(learner.recipe().build_trainer().strategy.root_device)
@@ -78,7 +77,7 @@ def _config_beside(checkpoint: Path) -> Path:
     )
 
 
-def _trained(path: Path, parts: Parts) -> LightningModule:
+def _trained(path: Path, parts: Assembly) -> LightningModule:
     """The module of a checkpoint; who was labelled is put back too."""
     try:
         # our own file, or one the user vouches for: hyper-parameters may be any objects

@@ -1,22 +1,29 @@
-"""What a strategy is given that needs more of a model than its outputs."""
+"""What a strategy is given that looks inside the model, or fits something of its own."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_al.compat import family_of
+from lightning_al.posteriors import Deterministic
 from lightning_al.randomness import seeded
-from lightning_al.records import Learner, Predictions
-from lightning_al.tasks import Adapter
+from lightning_al.records import Pool, Predictions
+from lightning_al.scoring.scorer import Bound, predictions_of
+from lightning_al.tasks import Adapter, find_head
 
-__all__ = ["Plain", "adapter_for", "build_learner"]
+from .lightning import fit_round, test_round
+from .recipe import Recipe
 
+__all__ = ["Workbench", "adapter_for"]
+
+HEAD_ITEMS = 8  # in the batch on which a head is checked
 QUIET: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
@@ -40,7 +47,7 @@ class Plain:
         return self.needs
 
 
-def adapter_for(module: Any, task: LightningModule, adapter: Adapter) -> Adapter:
+def adapter_for(module: Any, task: Any, adapter: Adapter) -> Adapter:
     """How a module is read in a run whose ``task`` is read by ``adapter``.
 
     A module of the task's class as the task is: by the adapter that the run was given, or by its
@@ -66,47 +73,271 @@ class _Inputs:
         return (inputs for _, inputs in self.loader)
 
 
-def build_learner(
-    task: LightningModule,
-    datamodule: Any,
-    device: torch.device,
-    seed: int,
-    round: int,
-    *,
-    index: Tensor,
-    predict: Callable[[Any, Tensor, Collection[str]], Predictions],
-    make_head: Callable[[], Callable[[Tensor], Tensor]],
-) -> Learner:
-    """A learner on one device; its fits are seeded, each by its place in the round.
+@dataclass(frozen=True)
+class Workbench:
+    """The fitted task of a round, its data as far as a strategy may see them, and fits.
+
+    See :class:`lightning_al.protocols.Workbench` for the contract. It works on one rank and one
+    device; its fits are seeded by (run, round, place among the fits of the round).
 
     Args:
-        task: the fitted task of the round.
-        datamodule: gives the loaders, the unlabelled one without labels.
-        device: where fits run.
-        seed: of the run.
-        round: of the run.
-        index: positions [N] of the candidates in the data set.
-        predict: what a module says of the items at some positions.
-        make_head: finds the head of the task.
+        bound: the scorer of the round, bound to the strategy whose pool this is the bench of.
+        recipe: how the run fits its modules; None where nothing can be refitted.
+        privileged: labels of the pool and the test set are open.
+        count: of the fits so far.
     """
-    count = itertools.count()
-    chosen: Any = 1 if device.index is None or device.type == "cpu" else [device.index]
-    place = {"accelerator": device.type, "devices": chosen}
 
-    def fit(module: LightningModule, loader: Iterable[Any], **arguments: Any) -> LightningModule:
-        with seeded(seed, round, f"learner-{next(count)}"):
-            Trainer(**(QUIET | place | arguments)).fit(module, loader)
+    bound: Bound
+    recipe: Recipe | None = None
+    privileged: bool = False
+    count: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
+
+    # --- what is there -----------------------------------------------------------------------
+
+    @property
+    def task(self) -> Any:
+        """The fitted module of the round."""
+        return self.bound.scorer.task
+
+    @property
+    def reading(self) -> Any:
+        """What the task's outputs are (see :mod:`lightning_al.readings`)."""
+        return self.bound.scorer.adapter.reading
+
+    @property
+    def _data(self) -> Any:
+        return self.bound.scorer.datamodule
+
+    @property
+    def _where(self) -> tuple[int, int]:
+        """Seed and round."""
+        return self.bound.scorer.seed, self.bound.scorer.round
+
+    @property
+    def labelled(self) -> Tensor:
+        """Positions of the labelled items [L], in the order of ``Context.targets``."""
+        index: Tensor = self._data.labelled
+        return index
+
+    @cached_property
+    def head(self) -> Callable[[Tensor], Tensor]:
+        """The fitted task from its embedding on: [n, E] -> logits [n, S, C, *P].
+
+        Means [n, S, D] of a regression; S is 1 for a network without members. Differentiable; a
+        copy in eval mode whose own parameters ask for no gradient. Any device in, the same out.
+
+        Raises:
+            LookupError: the head cannot be told from the adapter.
+        """
+        it = self.bound.scorer
+        index = it.datamodule.pool
+        index = (index if len(index) else it.datamodule.labelled)[:HEAD_ITEMS]
+        if not len(index):
+            raise LookupError("the head of a model is checked on items, and there are none")
+        ((_, inputs),) = it.datamodule.bare_batches(index, len(index))
+        with it.running.ready(), it.running.forward() as bring:
+            return find_head(it.task, it.adapter, bring(inputs), it.running.device)
+
+    # --- predictions and pools ---------------------------------------------------------------
+
+    def predict(self, index: Tensor, needs: Collection[str], module: Any = None) -> Predictions:
+        """Predictions for the items ``index`` [n], in their order.
+
+        Args:
+            index: positions in the data set.
+            needs: fields.
+            module: another module to run, plain and in eval mode; by default the task by the
+                members that scored the pool. Of no items only the index is set.
+        """
+        if module is None:
+            return self.bound.predict(index, needs)
+        it = replace(self.bound.scorer, bank=None)  # what a module says is its own
+        if module is not self.task:
+            it = replace(it, task=module, adapter=adapter_for(module, self.task, it.adapter))
+        plain = Bound(it, Plain(tuple(needs)), Deterministic().start(0, 0))
+        return predictions_of(index, plain.score(index))
+
+    def joint(self, index: Tensor) -> Any:
+        """The joint predictive distribution over the items ``index`` [K]."""
+        return self.bound.joint(index)
+
+    def labelled_pool(self) -> Pool:
+        """The labelled set as a pool, scored by the strategy."""
+        return self.bound.labelled_pool()
+
+    def pool_of(
+        self, index: Tensor, *, labelled: Tensor | None = None, strategy: Any = None
+    ) -> Pool:
+        """Some items as a pool of their own, scored: for strategies that rehearse a choice.
+
+        Args:
+            index: positions [N] in the data set, of the pool or the labelled set.
+            labelled: the labelled set [L] of this pool, a part of the run's; all but those of
+                ``index`` by default.
+            strategy: that scores it; the bench's own by default.
+        """
+        data = self._data
+        if labelled is None:
+            labelled = data.labelled[~torch.isin(data.labelled, index)]
+        scorer = replace(self.bound.scorer, datamodule=data.restricted(labelled, pool=index))
+        chosen_by = self.bound.strategy if strategy is None else strategy
+        bound = Bound(scorer, chosen_by, scorer.session(chosen_by))
+        bound.teach()
+        return bound.pool_of(index)
+
+    # --- data --------------------------------------------------------------------------------
+
+    def inputs(self, index: Tensor) -> Iterable[Any]:
+        """Batches of inputs of the items ``index`` [n], in that order, without labels."""
+        return _Inputs(self._data.bare_batches(index))
+
+    def loader(self, index: Tensor | None = None, weights: Tensor | None = None) -> Any:
+        """Batches (inputs, targets) of labelled items, shuffled.
+
+        Args:
+            index: positions [M]; some may be there several times; all labelled ones by default.
+            weights: [M], how often each counts: whole numbers repeat items, others are the odds of
+                M draws an epoch.
+
+        Raises:
+            ValueError: an item that is not labelled, or weights that are none.
+        """
+        return self._data.labelled_loader(index, weights)
+
+    # --- fits --------------------------------------------------------------------------------
+
+    def fresh(self) -> Any:
+        """A module as the run builds them, never fitted."""
+        return self._recipe().build_task(*self._where, None)
+
+    def fit(self, module: Any, loader: Iterable[Any], **arguments: Any) -> Any:
+        """Fit a module on batches, by a plain Trainer on the run's device; the module.
+
+        Args:
+            module: of the strategy's own.
+            loader: of batches.
+            arguments: of the Trainer.
+        """
+        device = self.bound.scorer.running.device
+        chosen: Any = 1 if device.index is None or device.type == "cpu" else [device.index]
+        place = {"accelerator": device.type, "devices": chosen}
+        with seeded(*self._where, f"learner-{next(self.count)}"):
+            family_of(module).Trainer(**(QUIET | place | arguments)).fit(module, loader)
         return module
 
-    def of(rows: Tensor | None) -> Tensor:
-        return index if rows is None else index[rows]
+    def refit(
+        self,
+        index: Tensor | None = None,
+        weights: Tensor | None = None,
+        *,
+        answers: Tensor | None = None,
+        ahead: int = 0,
+    ) -> Any:
+        """The task fitted anew on some labelled items, as the run fits it; the module.
 
-    return Learner(
-        task=task,
-        fit=fit,
-        labelled_loader=datamodule.labelled_loader,
-        unlabelled_loader=lambda rows=None: _Inputs(datamodule.bare_batches(of(rows))),
-        predict=lambda module, needs, rows=None: predict(module, of(rows), needs),
-        predict_labelled=lambda module, needs: predict(module, datamodule.labelled, needs),
-        make_head=make_head,
-    )
+        Args:
+            index: positions [M] of labelled items; all by default.
+            weights: [M], how often each counts (see :meth:`loader`).
+            answers: positions of items of the pool that count as labelled too, with the labels
+                that the data set carries; for privileged strategies alone.
+            ahead: 0 draws weights and order of this fit anew; 1 takes those of the next round.
+
+        Raises:
+            ValueError: items that are not labelled, a fit that diverged.
+        """
+        return self.refits([(index, weights)], answers=answers, ahead=ahead)[0]
+
+    def refits(
+        self,
+        multisets: Sequence[tuple[Tensor | None, Tensor | None]],
+        *,
+        answers: Tensor | None = None,
+        ahead: int = 0,
+    ) -> list[Any]:
+        """Several :meth:`refit`, one for each (index, weights)."""
+        recipe = replace(self._recipe(), loggers=())
+        seed, round = self._where
+        fitted = []
+        for index, weights in multisets:
+            data = self._data.restricted(index, weights=weights, answers=self._open(answers))
+            place = round + ahead if ahead else round
+            module = recipe.build_task(seed, place, None)
+            trainer = recipe.alone(family_of(module))
+            with seeded(seed, round, f"refit-{next(self.count)}"):
+                fit_round(module, recipe, data, trainer, seed=seed, round=place)
+            module.trainer = None
+            fitted.append(module)
+        return fitted
+
+    def metrics(self, module: Any, on: str = "val") -> dict[str, float]:
+        """What a module logs on the validation set; on the test set for privileged strategies.
+
+        Args:
+            module: of the run's kind, fitted.
+            on: "val" or "test".
+
+        Raises:
+            ValueError: no such data, or data that are not open.
+        """
+        if on not in ("val", "test"):
+            raise ValueError(f"on is 'val' or 'test', got {on!r}")
+        if on == "test":
+            self._open(self.labelled)
+            trainer = self._recipe().alone(family_of(module))
+            return test_round(module, self._data.restricted(None), trainer)
+        if self._data.val_dataloader() == []:
+            raise ValueError("this run has no validation set; give the data module val=…")
+        trainer = self._recipe().alone(family_of(module))
+        found = trainer.validate(module, datamodule=self._data.restricted(None), verbose=False)
+        return {k: float(v) for result in found for k, v in result.items()}
+
+    def loss(self, module: Any = None, on: str | Tensor = "val") -> Tensor:
+        """Loss of each item [n] under a module, where it knows such: its ``item_losses``.
+
+        Args:
+            module: fitted; the task by default.
+            on: "val", or positions [n] of labelled items.
+
+        Raises:
+            LookupError: a module without ``item_losses(raw, targets)`` and ``split(batch)``.
+            ValueError: no validation set, or items that are not labelled.
+        """
+        module = self.task if module is None else module
+        if not (hasattr(module, "item_losses") and hasattr(module, "split")):
+            raise LookupError(
+                f"{type(module).__name__} has no item_losses(raw, targets) -> [n]; a task of "
+                "lightning_al.tasks is needed here"
+            )
+        running = replace(self.bound.scorer.running, task=module)
+        parts = []
+        with running.ready(), running.forward() as bring:
+            for batch in self._batches(on):
+                inputs, targets = module.split(bring(batch))
+                raw = module.raw(inputs)
+                parts.append(module.item_losses(raw, targets).float().cpu())
+        return torch.cat(parts) if parts else torch.empty(0)
+
+    def _batches(self, on: str | Tensor) -> Iterable[Any]:
+        if isinstance(on, Tensor):
+            found: Iterable[Any] = self._data.labelled_batches(on)
+            return found
+        if on != "val":
+            raise ValueError(f"on is 'val' or positions of labelled items, got {on!r}")
+        loader: Any = self._data.val_dataloader()
+        if loader == []:
+            raise ValueError("this run has no validation set; give the data module val=…")
+        return loader  # type: ignore[no-any-return]
+
+    def _recipe(self) -> Recipe:
+        if self.recipe is None:
+            raise LookupError("nothing can be refitted here: there is a trained model, and no run")
+        return self.recipe
+
+    def _open(self, what: Any) -> Any:
+        """Refuse what only privileged strategies may see."""
+        if what is not None and not self.privileged:
+            raise ValueError(
+                "labels of the pool and the test set are open to privileged strategies alone, "
+                "which run inside `bench`"
+            )
+        return what

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .records import History, Round
+from .history import History
+from .records import Round
 
 __all__ = ["LearningCurve"]
 

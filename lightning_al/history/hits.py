@@ -28,6 +28,10 @@ class Hits:
         found = datamodule.status[self.best] == int(Status.LABELLED)
         return float(found.double().mean())
 
+    def figures(self, datamodule: Any) -> dict[str, float]:
+        """``hit_ratio`` until now."""
+        return {"hit_ratio": self.ratio(datamodule)}
+
 
 def best_items(targets: Tensor, share: float) -> Tensor:
     """Positions [T] of the largest of the targets [N], or [N, 1].

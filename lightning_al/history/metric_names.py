@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .records import History
+    from .records import Past
 
 __all__ = ["human_name", "larger_is_better", "main_metric", "metric_names", "preferred"]
 
@@ -28,12 +28,12 @@ GROW = {"accuracy", "acc", "auroc", "f1", "hit", "iou", "map", "precision", "r2"
 SHRINK = {"brier", "ece", "error", "loss", "mae", "mse", "nll", "regret", "rmse", "unsafe"}
 
 
-def metric_names(histories: Iterable[History]) -> list[str]:
+def metric_names(histories: Iterable[Past]) -> list[str]:
     """Every metric some round of some history has, in order of appearance."""
     return list(dict.fromkeys(name for h in histories for r in h.rounds for name in r.metrics))
 
 
-def main_metric(histories: Sequence[History], metric: str | None = None) -> str:
+def main_metric(histories: Sequence[Past], metric: str | None = None) -> str:
     """The metric to show: the one asked for, else ``test/accuracy``, ``test/rmse``, any test one.
 
     Raises:

@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 from lightning_al.files import replacing
 
 from .metric_names import human_name, main_metric
-from .records import History
+from .records import Past
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -52,7 +52,7 @@ class Curve:
 
 
 def learning_curve(
-    histories: Iterable[History], *, metric: str | None = None, path: str | Path | None = None
+    histories: Iterable[Past], *, metric: str | None = None, path: str | Path | None = None
 ) -> Figure:
     """Draw ``metric`` against labelled items, a curve a name.
 
@@ -84,7 +84,7 @@ def learning_curve(
     return figure
 
 
-def curves_of(histories: Sequence[History], metric: str) -> list[Curve]:
+def curves_of(histories: Sequence[Past], metric: str) -> list[Curve]:
     """The lines to draw, in order of first appearance of their names.
 
     Seeds are averaged where all of them have been (values between two rounds of a seed are

@@ -9,8 +9,9 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from .history import History
 from .metric_names import human_name, larger_is_better, main_metric, preferred
-from .records import History, Round
+from .records import Round
 
 __all__ = ["RoundProgress", "round_table"]
 
@@ -74,8 +75,8 @@ class RoundProgress:
             self._bar.set_description_str(f"{_rounds(len(history))} · {self._labelled} labelled")
             self._bar.close()
             self._bar = None
-        failed = history.stopped.startswith("error: ")  # the error itself is shown by its raiser
-        why = f": {history.stopped}" if history.stopped and not failed else ""
+        told = history.stopped and not history.failed  # the error itself is shown by its raiser
+        why = f": {history.stopped}" if told else ""
         self._say(f"ended after {_rounds(len(history))}{why}")
 
     def _say(self, line: str) -> None:

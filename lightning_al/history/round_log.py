@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .records import History, Round
+from .history import History
+from .records import Round
 from .round_tables import AcquiredItem, acquired_items, write_acquired_csv, write_metrics_csv
 from .sinks import sink_for
 

@@ -19,7 +19,7 @@ class Safety:
 
     Args:
         initial: positions [n] labelled at the start.
-        column: of z among the measures.
+        column: of the safety measurement among the outcomes.
     """
 
     initial: Tensor
@@ -39,8 +39,6 @@ class Safety:
 
 
 def safety_of(datamodule: Any) -> Safety | None:
-    """What to measure from here on; None where the data measure no z."""
-    measures = tuple(getattr(datamodule, "measures", ()))
-    if "z" not in measures:
-        return None
-    return Safety(datamodule.labelled.clone(), measures.index("z"))
+    """What to measure from here on; None where the data measure no safety."""
+    column = datamodule.outcomes.safety_column
+    return None if column is None else Safety(datamodule.labelled.clone(), column)

@@ -16,12 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning_al.records.stages import EVENTS
+
 __all__ = ["EVENTS", "Journal", "JournalError", "disk_errors", "read_journal", "sync_folder"]
 
 log = logging.getLogger(__name__)
-
-EVENTS = ("start", "collected", "fitted", "scored", "chosen", "asked", "labelled", "committed")
-"""The stages in their order; "start" comes once, the others at most once a round."""
 
 Hook = Callable[[str, str], None]
 

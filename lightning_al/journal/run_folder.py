@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -16,14 +15,15 @@ from pytorch_lightning import LightningModule, Trainer
 
 from lightning_al.files import replacing
 from lightning_al.identity import differences
-from lightning_al.ranks.ranks import World
+from lightning_al.ranks.ranks import Ranks
 
 from .journal import Journal, JournalError, disk_errors, sync_folder
+from .lock import FolderLock
 
 if TYPE_CHECKING:
     from lightning_al.history.records import Round
 
-__all__ = ["RunFolder", "read_checkpoint"]
+__all__ = ["FORMAT", "RunFolder", "check_same_run", "read_checkpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -48,42 +48,116 @@ LEFT = (
     ".curve.*.png",
     "tmp*.scores",
     "checkpoints/.round-*.ckpt",
+    "checkpoints/.round-*.memory",
     "queries/.round-*.csv",
 )
 """What a killed run may leave half written."""
 
 
-_held: set[Path] = set()
-"""Folders that this process is at work in: its own locks do not stop it."""
+FORMAT = 2
+"""Of the journal; version 0.1 wrote none."""
+
+
+def check_same_run(
+    first: Mapping[str, Any],
+    config: Mapping[str, Any],
+    start: Mapping[str, Any],
+    path: Path,
+    *,
+    usual: Mapping[str, Any] | None = None,
+    folder: bool = True,
+) -> None:
+    """Refuse a journal of another run.
+
+    Args:
+        first: its first line.
+        config: plain values of the run that wants to go on.
+        start: what that run starts from.
+        path: the folder, for messages.
+        usual: values at which a key that an older run lacks says nothing.
+        folder: the run goes on in the folder; else only one of its rounds is looked at.
+
+    Raises:
+        JournalError: it is one, or one of version 0.1.
+    """
+    if first.get("format") != FORMAT:
+        raise JournalError(
+            f"{path} was written by lightning-al 0.1, whose runs this version cannot go on with: "
+            "finish it with that version, or start anew with --overwrite (overwrite=True)"
+        )
+    found = differences(first["config"], config, usual=usual)
+    new = [d for d in differences(first["identity"], start["identity"]) if d not in found]
+    if found := [*found, *new]:
+        shown = "; ".join(found[:5]) + (f"; … {len(found)} in all" if len(found) > 5 else "")
+        mend = "Give another run_dir, or start anew with --overwrite (overwrite=True)"
+        raise JournalError(
+            f"{path} holds a run of another configuration ({shown}). {mend}"
+            if folder
+            else f"{path} holds a run of another learner ({shown})"
+        )
+    if not folder:
+        return
+    if first["world"] != start["world"]:
+        raise JournalError(
+            f"{path} was started on {first['world']} process(es), now there are "
+            f"{start['world']}; the fits would differ: use as many as before, or --overwrite"
+        )
+    for name in ("threads", "versions"):
+        if first[name] != start[name]:
+            log.warning(
+                "%s was started with %s %s, now it is %s: the last bits of later fits may "
+                "differ from those of an undisturbed run",
+                *(path, name, first[name], start[name]),
+            )
 
 
 class RunFolder:
     """One run's files; see the README's table of what lies where."""
 
-    def __init__(self, path: Path, world: World) -> None:
-        self.path, self.world = path, world
+    def __init__(self, path: Path, ranks: Ranks) -> None:
+        self.path, self.ranks = path, ranks
         self.records: list[dict[str, Any]] = []
         self._journal: Journal | None = None
-        self._lock: IO[str] | None = None
+        self._lock: FolderLock | None = None
 
-    def open(self, config: Mapping[str, Any], start: Mapping[str, Any], *, overwrite: bool) -> None:
+    def open(
+        self,
+        config: Mapping[str, Any],
+        start: Mapping[str, Any],
+        *,
+        usual: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
         """Open for writing: make it, or read back what a run of the same configuration did.
+
+        Args:
+            config: plain values that ``config.yaml`` shows.
+            start: of the first journal line: what the run starts from; its ``identity`` must be
+                the same too.
+            usual: values of ``config`` at which an older run that lacks the key is the same.
+            overwrite: remove what an earlier run left.
 
         Raises:
             JournalError: it holds another configuration, or a damaged journal.
-            RuntimeError: another process is at work in it.
+            FolderBusy: another process is at work in it.
         """
         try:
-            self.records = self.world.on_zero(lambda: self._open(dict(config), start, overwrite))
+            self.records = self.ranks.on_zero(
+                lambda: self._open(dict(config), start, usual or {}, overwrite)
+            )
         except BaseException:
             self.close()
             raise
 
     def _open(
-        self, config: dict[str, Any], start: Mapping[str, Any], overwrite: bool
+        self,
+        config: dict[str, Any],
+        start: Mapping[str, Any],
+        usual: Mapping[str, Any],
+        overwrite: bool,
     ) -> list[dict[str, Any]]:
         self.path.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        self._lock = FolderLock(self.path)
         self._clear(OURS if overwrite else ())
         journal = self._journal = Journal(self.path / "journal.jsonl")
         if not journal.records:
@@ -91,50 +165,9 @@ class RunFolder:
                 with replacing(self.path / "config.yaml") as file:
                     file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
                 sync_folder(self.path.parent)
-            journal.append("start", config=config, **start)
-        self._same_run(journal.records[0], config, start)
+            journal.append("start", format=FORMAT, config=config, **start)
+        check_same_run(journal.records[0], config, start, self.path, usual=usual)
         return journal.records
-
-    def _same_run(
-        self, first: Mapping[str, Any], config: Mapping[str, Any], start: Mapping[str, Any]
-    ) -> None:
-        if found := differences(first["config"], config):
-            shown = "; ".join(found[:5]) + (f"; … {len(found)} in all" if len(found) > 5 else "")
-            raise JournalError(
-                f"{self.path} holds a run of another configuration ({shown}). Give another "
-                "run_dir, or start anew with --overwrite (overwrite=True)"
-            )
-        if first["world"] != start["world"]:
-            raise JournalError(
-                f"{self.path} was started on {first['world']} process(es), now there are "
-                f"{start['world']}; the fits would differ: use as many as before, or --overwrite"
-            )
-        for name in ("threads", "versions"):
-            if first[name] != start[name]:
-                log.warning(
-                    "%s was started with %s %s, now it is %s: the last bits of later fits may "
-                    "differ from those of an undisturbed run",
-                    *(self.path, name, first[name], start[name]),
-                )
-
-    def _take_lock(self) -> None:
-        place = self.path.resolve()
-        busy = RuntimeError(
-            f"another process is running in {self.path}; wait for it, or give another run_dir"
-        )
-        if place in _held:
-            raise busy
-        lock = open(place / ".lock", "w")  # noqa: SIM115
-        try:
-            # not flock: loader workers inherit that, and may outlive a killed run by seconds
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            lock.close()
-            raise busy from None
-        except OSError as error:
-            log.warning("%s cannot be locked (%s): start only one run in it", place, error.strerror)
-        self._lock = lock
-        _held.add(place)
 
     def _clear(self, names: Collection[str]) -> None:
         for name in names:
@@ -147,9 +180,8 @@ class RunFolder:
     def close(self) -> None:
         """Give the folder free."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
-            _held.discard(self.path.resolve())
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Write one journal record (rank 0)."""
@@ -174,8 +206,34 @@ class RunFolder:
                     torch.save(_checkpoint(trainer, task, datamodule), file)
                 sync_folder(target.parent)
 
-        self.world.on_zero(keep)
+        self.ranks.on_zero(keep)
         return name
+
+    def remember(self, memory: Mapping[str, Any], r: int) -> str:
+        """Write what the strategies remember, on rank 0, durable before the journal names it.
+
+        Args:
+            memory: state of each, by its role.
+            r: the round.
+
+        Returns:
+            The relative path.
+        """
+        name = f"checkpoints/round-{r:03d}.memory"
+        target = self.path / name
+        with disk_errors(f"cannot write the memory of the strategy {target}"):
+            with replacing(target) as temporary, open(temporary, "wb") as file:
+                torch.save(dict(memory), file)
+            sync_folder(target.parent)
+        return name
+
+    def memory(self, name: str) -> dict[str, Any]:
+        """What :meth:`remember` wrote: tensors and plain values; rank 0 reads, all get it.
+
+        Raises:
+            JournalError: it is gone.
+        """
+        return self.ranks.on_zero(lambda: read_checkpoint(self.path, name, weights_only=True))
 
     def checkpoint(self, name: str) -> dict[str, Any]:
         """A round's checkpoint on the CPU; rank 0 reads, all get it.
@@ -187,19 +245,24 @@ class RunFolder:
         def read() -> dict[str, Any]:
             return read_checkpoint(self.path, name)
 
-        return self.world.on_zero(read)
+        return self.ranks.on_zero(read)
 
     def tidy(self, rounds: Sequence[Round], keep: str) -> None:
         """Remove the checkpoints that nobody needs any more; ``keep`` is "all" or "last"."""
-        if keep == "last" and rounds and self.world.rank == 0:
-            last = f"round-{rounds[-1].round:03d}.ckpt"
-            for old in (self.path / "checkpoints").glob("round-*.ckpt"):
-                if old.name < last:
+        if keep == "last" and rounds and self.ranks.rank == 0:
+            last = f"round-{rounds[-1].round:03d}"
+            for old in (self.path / "checkpoints").glob("round-*.*"):
+                if old.stem < last:
                     old.unlink()
 
 
-def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
+def read_checkpoint(path: Path, name: str, *, weights_only: bool = False) -> dict[str, Any]:
     """The checkpoint ``name`` of the run folder ``path``, on the CPU.
+
+    Args:
+        path: of the folder.
+        name: relative to it.
+        weights_only: read tensors and plain values only.
 
     Raises:
         JournalError: it is gone.
@@ -209,7 +272,7 @@ def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
             f"{path}: the checkpoint {name} is gone, and the run needs it to go on; bring it "
             "back, or start anew with --overwrite"
         )
-    state: dict[str, Any] = torch.load(path / name, map_location="cpu", weights_only=False)
+    state: dict[str, Any] = torch.load(path / name, map_location="cpu", weights_only=weights_only)
     return state
 
 

@@ -1,4 +1,4 @@
-"""What the journal says was done, stage by stage."""
+"""How a run stands: what the journal says was done, stage by stage."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from lightning_al.history.records import Purchase, Round
-from lightning_al.oracles.desk import place, settle
-from lightning_al.records import Acquisition, Answers
+from lightning_al.records import Acquisition, Answers, Due
 
 from .journal import JournalError
 
-__all__ = ["Progress", "history_rounds"]
+__all__ = ["Standing", "history_rounds"]
 
 
-class Progress:
+class Standing:
     """The journal's records by round; the same on every rank."""
 
     def __init__(self, path: Path) -> None:
@@ -30,12 +29,12 @@ class Progress:
         self.stopped = ""
 
     @classmethod
-    def of(cls, records: Sequence[Mapping[str, Any]], path: Path) -> Progress:
-        """Progress after these records."""
-        progress = cls(path)
+    def of(cls, records: Sequence[Mapping[str, Any]], path: Path) -> Standing:
+        """Standing after these records."""
+        standing = cls(path)
         for record in records:
-            progress.add(record)
-        return progress
+            standing.add(record)
+        return standing
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Take one record in."""
@@ -52,30 +51,69 @@ class Progress:
         """Whether round ``r`` got past this stage."""
         return event in self._rounds.get(r, {})
 
-    def acquisition(self, r: int) -> Acquisition:
-        """What round ``r`` chose."""
-        return Acquisition.from_json(self._rounds[r]["chosen"])
+    def acquisition(self, r: int) -> Acquisition | None:
+        """What round ``r`` chose; None where it chose nothing yet."""
+        chosen = self._rounds.get(r, {}).get("chosen")
+        return None if chosen is None else Acquisition.from_json(chosen)
 
     def answers(self, r: int) -> Answers:
         """What the oracle said in round ``r``."""
         return Answers.from_json(self._rounds[r]["labelled"])
 
-    def apply(self, r: int, datamodule: Any) -> None:
-        """Put all answers of round ``r`` into the datamodule."""
-        self.receive(r, datamodule)
-        self.settle(r, datamodule)
+    def due(self, r: int) -> Due:
+        """What follows round ``r``'s fit, as its callback declared it."""
+        return Due(**self._rounds[r]["fitted"]["due"])
 
-    def receive(self, r: int, datamodule: Any) -> None:
-        """Put the late answers into the datamodule that came before round ``r``'s fit."""
-        if self.has(r, "collected"):
-            record = self._rounds[r]["collected"]
-            settle(torch.tensor(record["index"]), Answers.from_json(record), datamodule)
+    def contents(self, r: int) -> list[str] | None:
+        """What the items of round ``r``'s query were when they were asked for; None before."""
+        asked = self._rounds.get(r, {}).get("asked")
+        return None if asked is None else list(asked.get("content") or ())
 
-    def settle(self, r: int, datamodule: Any) -> None:
-        """Put the answers to round ``r``'s query into the datamodule."""
-        if self.has(r, "labelled"):
-            index = place(self.acquisition(r), datamodule)
-            settle(index, self.answers(r), datamodule)
+    def contents_of(self, index: Tensor, asked: Tensor) -> list[str]:
+        """What items [W] were when they were asked for, in the rounds ``asked`` [W]."""
+        known: dict[int, str] = {}
+        for r in set(asked.tolist()):
+            items = self._rounds[r]["chosen"]["index"]
+            known |= dict(zip(items, self.contents(r) or [""] * len(items), strict=True))
+        return [known.get(item, "") for item in index.tolist()]
+
+    @property
+    def memory(self) -> str:
+        """Where the strategies' memory lies since the last choice; empty where there is none."""
+        rounds = sorted(self._rounds, reverse=True)
+        names = (self._rounds[r]["chosen"].get("memory") for r in rounds if self.has(r, "chosen"))
+        return next((name for name in names if name), "")
+
+    def replay(self, datamodule: Any, before: int | None = None) -> None:
+        """Take all lines into a fresh datamodule, and check where they lead after each round.
+
+        Args:
+            datamodule: at the start of the run.
+            before: stop ahead of this round's fit; at the last line by default.
+
+        Raises:
+            JournalError: the data, or the code that splits them, have changed.
+        """
+        self._check(datamodule, self.start["state"], "at the start")
+        for r, stages in sorted(self._rounds.items()):
+            if before is not None and r > before:
+                break
+            datamodule.round = r
+            for event, record in stages.items():
+                if before is not None and r == before and event != "collected":
+                    continue
+                datamodule.apply(record)
+                if event == "committed":
+                    self._check(datamodule, record["state"], f"after round {r}")
+
+    def _check(self, datamodule: Any, expected: str, when: str) -> None:
+        found = datamodule.fingerprint()
+        if expected != found:
+            raise JournalError(
+                f"{self.path}: the journal says {expected} of who is labelled {when}, the data "
+                f"give {found}: the data set has changed since. Bring the old data back, or start "
+                "anew with --overwrite"
+            )
 
     def waiting(self, r: int) -> tuple[Tensor, Tensor]:
         """Items [W] asked in rounds before ``r`` that still wait, and the rounds [W] of asking."""
@@ -106,26 +144,6 @@ class Progress:
                 break
             count += 1
         return count
-
-    def check_state(self, fingerprint: str, r: int | None = None) -> None:
-        """Refuse to go on when the data do not lead where the journal says they did.
-
-        Args:
-            fingerprint: of the datamodule now.
-            r: the round whose answers were the last to be applied; by default the last committed.
-
-        Raises:
-            JournalError: the data, or the code that splits them, have changed.
-        """
-        r = len(self.committed) - 1 if r is None else r
-        expected = self.start["state"] if r < 0 else self._rounds[r]["committed"]["state"]
-        if expected != fingerprint:
-            when = "at the start" if r < 0 else f"after round {r}"
-            raise JournalError(
-                f"{self.path}: the journal says {expected} of who is labelled {when}, the data "
-                f"give {fingerprint}: the data set has changed since. Bring the old data back, or "
-                "start anew with --overwrite"
-            )
 
     @property
     def bought(self) -> int:
@@ -177,7 +195,8 @@ class Progress:
         stages = self._rounds[r]
         if "labelled" not in stages or "chosen" not in stages:
             return ()
-        chosen, record, answers = stages["chosen"], stages["labelled"], self.answers(r)
+        chosen, record = stages["chosen"], stages["labelled"]
+        answers = Answers.from_json(record)
         n = len(chosen["index"])
         refused, late = answers.mask("refused", n).tolist(), answers.mask("pending", n).tolist()
         costs = [1.0] * n if answers.cost is None else answers.cost.tolist()
@@ -224,5 +243,5 @@ class Progress:
 
 def history_rounds(records: Sequence[Mapping[str, Any]]) -> tuple[list[Round], str]:
     """The committed rounds of a journal and why the run stopped."""
-    progress = Progress.of(records, Path())
-    return progress.committed, progress.stopped
+    standing = Standing.of(records, Path())
+    return standing.committed, standing.stopped

@@ -51,6 +51,8 @@ class Ensemble(nn.Module):
         ValueError: less than one member, or a prototype whose weights cannot be drawn anew.
     """
 
+    gives_members = True
+
     def __init__(self, network: nn.Module, members: int = 5) -> None:
         super().__init__()
         if members < 1:

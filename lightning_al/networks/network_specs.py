@@ -10,7 +10,7 @@ from torch import nn
 from lightning_al.registry import Registry
 from lightning_al.spec import read
 
-__all__ = ["build", "embedding_layer", "needed", "record", "spec_of"]
+__all__ = ["build", "embedding_layer", "gives_members", "needed", "record", "spec_of"]
 
 NETWORKS: Registry[nn.Module] = Registry("network", contract=nn.Module)
 """Nothing has a short name here: checkpoints hold class paths."""
@@ -71,3 +71,8 @@ def embedding_layer(network: nn.Module) -> str | tuple[str, ...] | None:
         return own
     linear = [name for name, m in network.named_modules() if isinstance(m, nn.Linear)]
     return f"{linear[-1]}:input" if linear else None
+
+
+def gives_members(network: Any) -> bool:
+    """Whether a network declares that its outputs are those of several members, [n, S, ...]."""
+    return bool(getattr(network, "gives_members", False))

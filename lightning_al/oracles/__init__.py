@@ -5,12 +5,11 @@ from .function import FunctionOracle
 from .noisy import NoisyOracle
 from .question_file import FileOracle
 from .simulated import SimulatedOracle
-from .wrapper import Awaited, Wrapper, placed, price
+from .wrapper import Wrapper, placed, price
 from .wrappers import AbstainingOracle, CostlyOracle, DelayedOracle
 
 __all__ = [
     "AbstainingOracle",
-    "Awaited",
     "CommitteeOracle",
     "CostlyOracle",
     "DelayedOracle",

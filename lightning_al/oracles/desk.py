@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_al.records import Acquisition, Answers, Status
+from lightning_al.records import Acquisition, Answers, Box, Later
 
-from . import price
+from .wrapper import price
 
-__all__ = ["Desk", "located", "place", "settle"]
+__all__ = ["Desk", "located"]
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,18 @@ class Desk:
     datamodule: Any
     cost_budget: float | None = None
 
-    def ask(self, index: Tensor, round: int) -> Answers:
-        """Answers for the items ``index`` [K], fit for the journal.
+    def ask(self, index: Tensor, round: int) -> Answers | Later:
+        """Answers for the items ``index`` [K], fit for the journal; or who must act first.
 
         Raises:
             TypeError, ValueError: answers that are no such thing, or not one for each item.
         """
-        answers: Answers = self.oracle.ask(index, self.datamodule, round)
-        self._check(index, answers)
+        answers: Answers | Later = self.oracle.ask(index, self.datamodule, round)
+        if not isinstance(answers, Later):
+            self._check(index, answers)
         return answers
 
-    def collect(self, index: Tensor, asked: Tensor, round: int) -> Answers:
+    def collect(self, index: Tensor, asked: Tensor, round: int) -> Answers | Later:
         """What has come for the items [W] that wait since the rounds ``asked`` [W].
 
         Raises:
@@ -51,40 +52,34 @@ class Desk:
                 f"{type(self.oracle).__name__} left {len(index)} item(s) pending, and has no "
                 "method collect(index, asked, datamodule, round) to answer them later"
             )
-        answers: Answers = self.oracle.collect(index, asked, self.datamodule, round)
+        answers: Answers | Later = self.oracle.collect(index, asked, self.datamodule, round)
+        if isinstance(answers, Later):
+            return answers
         if isinstance(answers, Answers) and answers.cost is None:  # paid when they were asked for
             answers = replace(answers, cost=torch.zeros(len(index), dtype=torch.float64))
         self._check(index, answers)
         return answers
 
     def _check(self, index: Tensor, answers: Answers) -> None:
-        if not isinstance(answers, Answers) or answers.pending is None:
-            self.datamodule.check_answers(index, answers)
-        else:
-            n = len(index)
-            of_items = {"pending": answers.pending, "refused": answers.refused}
-            for name, value in {**of_items, "cost": answers.cost, **answers.values}.items():
-                if value is not None and len(value) != n:
-                    raise ValueError(f"{n} items were asked, but {name!r} has {len(value)} entries")
-            now = ~answers.mask("pending", n)
-            if bool((answers.mask("refused", n) & ~now).any()):
-                raise ValueError("an item is refused or pending, not both at once")
-            self.datamodule.check_answers(index[now], replace(answers, by=None).rows(now))
-        if answers.by is not None and len(answers.by) != len(index):
-            raise ValueError(f"{len(index)} items were asked, 'by' has {len(answers.by)} entries")
+        self.datamodule.check_answers(index, answers)
+        n = len(index)
+        if bool((answers.mask("refused", n) & answers.mask("pending", n)).any()):
+            raise ValueError("an item is refused or pending, not both at once")
+        if answers.by is not None and len(answers.by) != n:
+            raise ValueError(f"{n} items were asked, 'by' has {len(answers.by)} entries")
         cost = answers.cost
         if cost is not None and not bool((cost.isfinite() & (cost >= 0)).all()):
             raise ValueError(f"costs must be finite numbers from 0, got {cost[:5].tolist()}")
 
     # --- the cost budget ---------------------------------------------------------------------
 
-    def why_stop(self, spent: float) -> str | None:
-        """The reason to stop where nothing in the pool can be paid any more."""
+    def unpaid(self, spent: float) -> str:
+        """Why nothing in the pool can be paid any more; empty where something can."""
         if self.cost_budget is None or not len(self.datamodule.pool):
-            return None
+            return ""
         least = float(price(self.oracle, self.datamodule.pool, self.datamodule).min())
         if least <= self._left(spent):
-            return None
+            return ""
         return (
             f"the cost budget is spent: {spent:g} of {self.cost_budget:g}, the cheapest item "
             f"costs {least:g}"
@@ -119,31 +114,9 @@ def located(chosen: Acquisition, datamodule: Any) -> Acquisition:
 
     The places lie in the datamodule then, so that prices can be asked for.
     """
-    if getattr(datamodule, "box", None) is None:
+    if not isinstance(datamodule.domain, Box):
         return chosen
     x = datamodule.coordinates(chosen.index) if chosen.x is None else chosen.x.double()
     first = datamodule.measured
-    found = replace(chosen, x=x, index=torch.arange(first, first + len(x)))
-    place(found, datamodule)
-    return found
-
-
-def place(acquisition: Acquisition, datamodule: Any) -> Tensor:
-    """Positions [K] of what was chosen; places of a box are put into the data set first."""
-    index = acquisition.index
-    assert index is not None
-    if acquisition.x is not None and len(index):
-        datamodule.place(acquisition.x, int(index[0]))
-    return index
-
-
-def settle(index: Tensor, answers: Answers, datamodule: Any) -> None:
-    """Put answers into the datamodule: items [K] are labelled or refused, or wait."""
-    late = answers.mask("pending", len(index))
-    if bool(late.any()):
-        waiting = index[late]
-        states = datamodule.status[waiting]
-        datamodule.ask(waiting[states == int(Status.POOL)])  # those that wait already stay
-    now = ~late
-    if bool(now.any()):
-        datamodule.acquire(index[now], answers if bool(now.all()) else answers.rows(now))
+    datamodule.place(x, first)
+    return replace(chosen, x=x, index=torch.arange(first, first + len(x)))

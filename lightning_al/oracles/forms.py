@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_al.records import Outcomes
+
 __all__ = ["Form", "form_of"]
 
 SKIP = ("skip", "refuse")
@@ -26,20 +28,20 @@ class Form:
         shape: of one answer: () or [D].
         classes: how many; None where unknown, or where answers are numbers.
         names: of the classes.
-        measures: names of the answers, where there are several.
+        outcomes: what an answer measures.
     """
 
     dtype: torch.dtype
     shape: tuple[int, ...] = ()
     classes: int | None = None
     names: Sequence[str] = ()
-    measures: Sequence[str] = ("y",)
+    outcomes: Outcomes = Outcomes()
 
     @property
     def columns(self) -> list[str]:
-        """Of a table: ``answer``, or ``answer_1``, ``answer_2``, …, or the names of measures."""
-        if len(self.measures) > 1:
-            return list(self.measures)
+        """Of a table: ``answer``, or ``answer_1``, ``answer_2``, …, or several outcomes' names."""
+        if len(self.outcomes) > 1:
+            return list(self.outcomes.names)
         n = math.prod(self.shape)
         return ["answer"] if n == 1 else [f"answer_{d + 1}" for d in range(n)]
 
@@ -87,11 +89,8 @@ class Form:
     def answers(
         self, values: Sequence[Sequence[float] | Sequence[int] | None]
     ) -> dict[str, Tensor]:
-        """Read values by the name of the measure."""
-        rows = self.tensor(values)
-        if len(self.measures) == 1:
-            return {self.measures[0]: rows}
-        return dict(zip(self.measures, rows.unbind(1), strict=True))
+        """Read values by the name of the outcome."""
+        return self.outcomes.named(self.tensor(values))
 
     def tensor(self, values: Sequence[Sequence[float] | Sequence[int] | None]) -> Tensor:
         """Read values as one tensor [K, *shape]; zeros where an item was skipped."""
@@ -106,9 +105,9 @@ def form_of(datamodule: Any) -> Form:
     Raises:
         ValueError: labels that do not fit into a few columns of a table.
     """
-    measures = tuple(getattr(datamodule, "measures", ("y",)))
-    if len(measures) > 1:
-        return Form(torch.float32, (len(measures),), measures=measures)
+    outcomes: Outcomes = datamodule.outcomes
+    if len(outcomes) > 1:
+        return Form(torch.float32, (len(outcomes),), outcomes=outcomes)
     example = _example(datamodule)
     classes = getattr(datamodule, "classes", None)
     names = tuple(map(str, getattr(datamodule, "class_names", None) or ()))

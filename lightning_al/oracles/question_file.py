@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_al.records import Answers
+from lightning_al.files import replacing
+from lightning_al.records import Answers, Later
 
 from .forms import Form, form_of
 from .sheets import Line, Sheet, read_sheet
-from .wrapper import Awaited
 
 __all__ = ["FileOracle"]
 
@@ -52,11 +51,10 @@ class FileOracle:
         """What each item [K] costs."""
         return torch.full((len(index),), float(self.cost), dtype=torch.float64)
 
-    def ask(self, index: Tensor, datamodule: Any, round: int) -> Answers:
-        """The answers [K, ...] that somebody wrote down.
+    def ask(self, index: Tensor, datamodule: Any, round: int) -> Answers | Later:
+        """The answers [K, ...] that somebody wrote down; else which file to fill in.
 
         Raises:
-            Awaited: there are none yet; the message names the file to fill in.
             ValueError: some are missing or wrong; the message names every line.
         """
         if self.folder is None:
@@ -71,8 +69,13 @@ class FileOracle:
         if sheet is not None and not sheet.empty:
             return self._answers(sheet, items, form)
         if sheet is None or sheet.items != items:
-            _write(question, _table(items, datamodule, form, question.with_suffix("")))
-        raise Awaited(
+            lines = _table(items, datamodule, form, question.with_suffix(""))
+            with (
+                replacing(question) as place,
+                open(place, "w", newline="", encoding="utf-8") as file,
+            ):
+                csv.writer(file, lineterminator="\n").writerows(lines)
+        return Later(
             f"{len(items)} item(s) of round {round} wait for an answer: fill in "
             f"{' and '.join(form.columns)} in {question} (or save the table with the answers as "
             f"{answered.name} beside it) with {form.expected}, then give the same command again"
@@ -156,17 +159,3 @@ def _paths(items: Sequence[int], datamodule: Any, pictures: Path) -> list[str | 
         image.save(place)
         found[row] = str(place)
     return found
-
-
-def _write(path: Path, lines: Sequence[Sequence[Any]]) -> None:
-    """Write a whole table or none of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.csv")
-    try:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

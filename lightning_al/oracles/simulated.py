@@ -41,7 +41,7 @@ class SimulatedOracle:
                 f"{bare.tolist()[:5]}; the data set carries none: give another oracle, or use "
                 "`suggest` and label them yourself"
             )
-        values = datamodule.named(datamodule.labels(index))
+        values = datamodule.outcomes.named(datamodule.labels(index))
         return Answers(values=values, cost=self.price(index, datamodule))
 
     def price(self, index: Tensor, datamodule: Any) -> Tensor:

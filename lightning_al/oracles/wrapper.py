@@ -1,4 +1,4 @@
-"""What oracles share: waiting, prices, wrappers around another oracle, and keyed draws."""
+"""What oracles share: prices, wrappers around another oracle, and keyed draws."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ import torch
 from torch import Tensor
 
 from lightning_al.randomness import generator
-from lightning_al.records import Answers
+from lightning_al.records import Answers, Later
 
 from .simulated import SimulatedOracle
 
-__all__ = ["Awaited", "Wrapper", "keyed", "noise_rows", "placed", "price"]
+__all__ = ["Wrapper", "keyed", "noise_rows", "placed", "price"]
 
 W = TypeVar("W", bound="Wrapper")
-
-
-class Awaited(Exception):
-    """Somebody must act before there are answers; the message says what and where."""
 
 
 def placed(oracle: Any, run_dir: Path) -> Any:
@@ -61,15 +57,15 @@ class Wrapper:
         """What becomes of the inner oracle's answers for the items ``index`` [K]."""
         return answers
 
-    def ask(self, index: Tensor, datamodule: Any, round: int) -> Answers:
+    def ask(self, index: Tensor, datamodule: Any, round: int) -> Answers | Later:
         """The inner oracle's answers, changed."""
         answers = self.oracle.ask(index, datamodule, round)
-        return self.change(answers, index, datamodule)
+        return answers if isinstance(answers, Later) else self.change(answers, index, datamodule)
 
-    def collect(self, index: Tensor, asked: Tensor, datamodule: Any, round: int) -> Answers:
+    def collect(self, index: Tensor, asked: Tensor, datamodule: Any, round: int) -> Answers | Later:
         """The inner oracle's late answers, changed."""
         answers = self.oracle.collect(index, asked, datamodule, round)
-        return self.change(answers, index, datamodule)
+        return answers if isinstance(answers, Later) else self.change(answers, index, datamodule)
 
     def price(self, index: Tensor, datamodule: Any) -> Tensor:
         """What asking for each item [K] will cost: as much as inside."""

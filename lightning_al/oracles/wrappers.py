@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_al.records import Answers
+from lightning_al.records import Answers, Later
 
 from .noisy import check_rates
 from .wrapper import Wrapper, keyed, noise_rows
@@ -119,9 +119,11 @@ class CostlyOracle(Wrapper):
         """The same answers at their prices."""
         return replace(answers, cost=self.price(index, datamodule))
 
-    def collect(self, index: Tensor, asked: Tensor, datamodule: Any, round: int) -> Answers:
+    def collect(self, index: Tensor, asked: Tensor, datamodule: Any, round: int) -> Answers | Later:
         """The inner oracle's late answers; they were paid when they were asked for."""
         late = self.oracle.collect(index, asked, datamodule, round)
+        if isinstance(late, Later):
+            return late
         return replace(late, cost=torch.zeros(len(index), dtype=torch.float64))
 
 
@@ -171,16 +173,16 @@ class DelayedOracle(Wrapper):
         if self.delay < 0:
             raise ValueError(f"delay must be 0 or more rounds, got {self.delay}")
 
-    def ask(self, index: Tensor, datamodule: Any, round: int) -> Answers:
+    def ask(self, index: Tensor, datamodule: Any, round: int) -> Answers | Later:
         """What the answers cost; all are pending."""
-        answers: Answers = self.oracle.ask(index, datamodule, round)
-        if not self.delay:
+        answers: Answers | Later = self.oracle.ask(index, datamodule, round)
+        if isinstance(answers, Later) or not self.delay:
             return answers
         late = torch.ones(len(index), dtype=torch.bool)
         cost = torch.ones(len(index), dtype=torch.float64) if answers.cost is None else answers.cost
         return Answers(values={}, cost=cost, pending=late)
 
-    def collect(self, index: Tensor, asked: Tensor, datamodule: Any, round: int) -> Answers:
+    def collect(self, index: Tensor, asked: Tensor, datamodule: Any, round: int) -> Answers | Later:
         """Answers to what was asked for long enough ago; the rest is pending still."""
         due = asked + self.delay < round
         free = torch.zeros(len(index), dtype=torch.float64)
@@ -191,7 +193,9 @@ class DelayedOracle(Wrapper):
         by = [""] * len(index)
         for r in asked[due].unique().tolist():  # the question of each round as it was put
             rows = ((asked == r) & due).nonzero().flatten()
-            part: Answers = self.oracle.ask(index[rows], datamodule, int(r))
+            part: Answers | Later = self.oracle.ask(index[rows], datamodule, int(r))
+            if isinstance(part, Later):
+                return part
             refused[rows] = part.mask("refused", len(rows))
             for name, value in part.values.items():
                 whole = value.new_zeros((len(index), *value.shape[1:]))

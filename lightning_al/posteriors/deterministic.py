@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lightning_al.records import Predictions
+from .protocol import Drawn, Reader, ShapeFree
 
-from .protocol import Reader, ShapeFree
-
-__all__ = ["Deterministic"]
+__all__ = ["Deterministic", "DeterministicSession"]
 
 
 @dataclass(frozen=True)
-class Deterministic(ShapeFree):
-    """The plain network, dropout off: S = 1, or the S of an ensemble. It is its own session.
+class Deterministic:
+    """The plain network, dropout off: S = 1, or the S of an ensemble.
 
     Args:
         members: None: those of the network itself.
@@ -26,21 +23,26 @@ class Deterministic(ShapeFree):
 
     members: int | None = None
 
-    def start(self, seed: int, round: int) -> Deterministic:
+    def start(self, seed: int, round: int) -> DeterministicSession:
         """Nothing is drawn."""
-        return self
+        return DeterministicSession()
 
-    def predict(
+
+class DeterministicSession(ShapeFree):
+    """One scoring pass of :class:`Deterministic`."""
+
+    def members(
         self,
         task: nn.Module,
         adapter: Reader,
-        index: Tensor,
         inputs: Any,
-        needs: Collection[str],
-    ) -> Predictions:
-        """Predictions for one batch, embeddings from the same pass."""
+        n: int,
+        *,
+        outputs: bool = True,
+        embedding: bool = False,
+    ) -> Drawn:
+        """Outputs [n, S, ...] of one batch, embeddings from the same pass."""
         task.eval()
         with torch.no_grad():
-            raw, embedding = adapter.run(task, inputs, embedding="embedding" in needs)
-            fields: dict[str, Any] = dict(adapter.fields(raw, needs))
-        return Predictions(index=index, embedding=embedding, **fields)
+            raw, hidden = adapter.run(task, inputs, embedding=embedding)
+        return Drawn(adapter.sampled(raw) if outputs else None, hidden)

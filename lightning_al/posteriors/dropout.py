@@ -10,11 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_al.records import Predictions
-
 from .chain import Tail, Watch
 from .masks import Masks, dropout_layers
-from .protocol import Reader
+from .protocol import Drawn, Reader
 
 __all__ = ["DropoutSession", "MCDropout"]
 
@@ -83,33 +81,29 @@ class DropoutSession:
         old = self.masks
         return DropoutSession(Masks(old.seed, old.round, old.members, per_channel=True))
 
-    def predict(
+    def members(
         self,
         task: nn.Module,
         adapter: Reader,
-        index: Tensor,
         inputs: Any,
-        needs: Collection[str],
-    ) -> Predictions:
-        """Predictions [n, S, ...] for one batch.
+        n: int,
+        *,
+        outputs: bool = True,
+        embedding: bool = False,
+    ) -> Drawn:
+        """Outputs [n, S, ...] for one batch, and embeddings without dropout.
 
         Raises:
             ValueError: no dropout layer, or members that agree bit for bit on the first batch.
         """
         task.eval()
-        embed = "embedding" in needs
         with torch.no_grad():
-            if embed and len(set(needs)) == 1:
-                embedding = adapter.run(task, inputs, embedding=True)[1]
-                return Predictions(index=index, embedding=embedding)
-            raws, embedding = self._raws(task, adapter, inputs, len(index), embed)
-            n, members = raws.shape[1], raws.shape[0]
-            fields = adapter.fields(raws.flatten(0, 1), needs)
-            by_item: dict[str, Any] = {
-                name: value.reshape(members, n, *value.shape[1:]).transpose(0, 1).flatten(1, 2)
-                for name, value in fields.items()
-            }
-        return Predictions(index=index, embedding=embedding, **by_item)
+            if not outputs:
+                return Drawn(None, adapter.run(task, inputs, embedding=embedding)[1])
+            raws, hidden = self._raws(task, adapter, inputs, n, embedding)
+            own = adapter.sampled(raws.flatten(0, 1))  # [S n, members of the network itself, ...]
+            by_item = own.unflatten(0, raws.shape[:2]).transpose(0, 1).flatten(1, 2)
+        return Drawn(by_item, hidden)
 
     def _raws(
         self, task: nn.Module, adapter: Reader, inputs: Any, n: int, embed: bool

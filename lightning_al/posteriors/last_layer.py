@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_al.randomness import generator
-from lightning_al.records import Predictions
+from lightning_al.readings import Numbers
 
 from .curvature import Full, Kronecker, best_precision
-from .protocol import Reader, ShapeFree
+from .protocol import Drawn, Reader, ShapeFree
 from .quantiles import normal_quantiles
 
 __all__ = ["LaplaceSession", "LastLayerLaplace"]
@@ -96,11 +96,12 @@ class LaplaceSession(ShapeFree):
         """
         task.eval()
         layer = _last_layer(task, adapter)
-        regression = getattr(adapter, "kind", "classification") == "regression"
+        regression = isinstance(adapter.reading, Numbers)
         if self.it.closed_form and not regression:
             raise ValueError("closed_form is for regression; classes need draws")
         mean = _weights(layer)
-        self._rows = _mean_rows(task, adapter, len(mean)) if regression else len(mean)
+        reading = adapter.reading
+        self._rows = reading.means(len(mean)) if isinstance(reading, Numbers) else len(mean)
         mean = mean[: self._rows]
         size = mean.numel()
         full = self.it.structure == "full" or (self.it.structure == "auto" and size <= LARGEST_FULL)
@@ -151,15 +152,17 @@ class LaplaceSession(ShapeFree):
 
     # --- predictions -------------------------------------------------------------------------
 
-    def predict(
+    def members(
         self,
         task: nn.Module,
         adapter: Reader,
-        index: Tensor,
         inputs: Any,
-        needs: Collection[str],
-    ) -> Predictions:
-        """Predictions [n, S, ...] for one batch.
+        n: int,
+        *,
+        outputs: bool = True,
+        embedding: bool = False,
+    ) -> Drawn:
+        """Outputs [n, S, ...] for one batch.
 
         Raises:
             RuntimeError: before :meth:`learn`.
@@ -170,15 +173,10 @@ class LaplaceSession(ShapeFree):
         with torch.no_grad():
             raw, features = adapter.run(task, inputs, embedding=True)
             assert features is not None  # asked for
-            wanted = [name for name in needs if name != "embedding"]
-            fields: dict[str, Any] = {}
-            if wanted:
-                members = self._members(raw.double(), _with_one(features.double()))
-                flat = adapter.fields(members.flatten(0, 1), wanted)  # [n S, 1, ...]
-                shape = members.shape[:2]
-                fields = {k: v.reshape(*shape, *v.shape[2:]) for k, v in flat.items()}
-        embedding = features if "embedding" in needs else None
-        return Predictions(index=index, embedding=embedding, **fields)
+            drawn = None
+            if outputs:
+                drawn = self._members(raw.double(), _with_one(features.double()))
+        return Drawn(drawn, features if embedding else None)
 
     def _members(self, raw: Tensor, features: Tensor) -> Tensor:
         """Raw outputs [n, S, ...] of the members."""
@@ -197,7 +195,7 @@ class LaplaceSession(ShapeFree):
 
 
 def _last_layer(task: nn.Module, adapter: Reader) -> nn.Linear:
-    place = getattr(adapter, "embedding", None)
+    place = adapter.embedding
     names = (place,) if isinstance(place, str) else tuple(place or ())
     if len(names) == 1 and names[0].endswith(":input"):
         layer = dict(task.named_modules()).get(names[0].removesuffix(":input"))
@@ -219,12 +217,6 @@ def _weights(layer: nn.Linear) -> Tensor:
 
 def _with_one(features: Tensor) -> Tensor:
     return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
-
-
-def _mean_rows(task: nn.Module, adapter: Reader, outputs: int) -> int:
-    """How many of the outputs are means: half of them under a Gaussian likelihood."""
-    said = (getattr(task, "likelihood", None), getattr(adapter, "output_is", None))
-    return outputs // 2 if "gaussian" in said else outputs
 
 
 def _check_layer(layer: nn.Linear, features: Tensor, raw: Tensor, task: nn.Module) -> None:

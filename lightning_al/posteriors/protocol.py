@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from lightning_al.records import Predictions
+from lightning_al.readings import Reading
 
-__all__ = ["Posterior", "Reader", "Session", "ShapeFree"]
+__all__ = ["Drawn", "Posterior", "Reader", "Session", "ShapeFree"]
 
 
 class Reader(Protocol):
-    """How outputs are read from a module (:class:`lightning_al.tasks.Adapter` is one)."""
+    """How a module is run (:class:`lightning_al.tasks.Adapter` is one)."""
+
+    @property
+    def reading(self) -> Reading:
+        """What its outputs are."""
+        ...
+
+    @property
+    def embedding(self) -> Any:
+        """Where its embedding is: names of layers or methods."""
+        ...
 
     def run(
         self, module: nn.Module, inputs: Any, embedding: bool = False
@@ -22,33 +31,50 @@ class Reader(Protocol):
         """Raw outputs [n, ...] and, if asked for, embeddings [n, E]."""
         ...
 
-    def fields(self, raw: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
-        """Named fields [n, S, ...] of raw outputs [n, ...]."""
+    def sampled(self, raw: Tensor) -> Tensor:
+        """Raw outputs [n, ...] as those of the module's own members [n, S, ...]."""
         ...
+
+
+class Drawn(NamedTuple):
+    """What the members of a posterior say of one batch."""
+
+    raw: Tensor | None  # [n, S, ...], as the module gives it; None where it was not asked for
+    embedding: Tensor | None = None  # [n, E], of the module without what makes members differ
 
 
 @runtime_checkable
 class Session(Protocol):
     """One scoring pass: the members stay the same functions until it ends."""
 
-    def predict(
+    def members(
         self,
         task: nn.Module,
         adapter: Reader,
-        index: Tensor,
         inputs: Any,
-        needs: Collection[str],
-    ) -> Predictions:
-        """Predictions for one batch: items ``index`` [n], with the fields in ``needs`` only.
+        n: int,
+        *,
+        outputs: bool = True,
+        embedding: bool = False,
+    ) -> Drawn:
+        """Raw outputs [n, S, ...] of all members for one batch; what they mean is not its matter.
 
         The task is put in eval mode and left there; no gradients. Device and autocast are the
         caller's matter.
+
+        Args:
+            task: the fitted module.
+            adapter: how it is run.
+            inputs: of the batch.
+            n: items in it.
+            outputs: whether outputs are wanted.
+            embedding: whether embeddings are.
         """
         ...
 
     # A session that needs the labelled set also has
     # learn(task, adapter, batches: Callable[[], Iterable[inputs]]) -> None, called before the first
-    # predict on every rank, with the inputs of all labelled items on the task's device.
+    # batch on every rank, with the inputs of all labelled items on the task's device.
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shapes that the members' functions depend on, by name; to be compared across ranks."""
@@ -57,8 +83,7 @@ class Session(Protocol):
     def shapes_vary(self, *others: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether items of different shapes met, here or (``others``) on another rank.
 
-        What was predicted is then to be thrown away and the pass redone with
-        :meth:`per_channel`.
+        What was said is then to be thrown away and the pass redone with :meth:`per_channel`.
         """
         ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_al.randomness import generator
-from lightning_al.records import Predictions
 
-from .protocol import Reader, ShapeFree
+from .protocol import Drawn, Reader, ShapeFree
 
 __all__ = ["LatentQuantiles", "QuantileSession", "normal_quantiles"]
 
@@ -64,18 +62,20 @@ class LatentQuantiles:
 class QuantileSession(ShapeFree):
     """One scoring pass of :class:`LatentQuantiles`."""
 
-    def __init__(self, members: int, seed: int, round: int) -> None:
-        self.members, self.seed, self.round = members, seed, round
+    def __init__(self, count: int, seed: int, round: int) -> None:
+        self.count, self.seed, self.round = count, seed, round
 
-    def predict(
+    def members(
         self,
         task: nn.Module,
         adapter: Reader,
-        index: Tensor,
         inputs: Any,
-        needs: Collection[str],
-    ) -> Predictions:
-        """Predictions [n, S, ...] for one batch.
+        n: int,
+        *,
+        outputs: bool = True,
+        embedding: bool = False,
+    ) -> Drawn:
+        """Outputs [n, S, ...] for one batch.
 
         Raises:
             LookupError: a task without a Gaussian latent function.
@@ -88,14 +88,8 @@ class QuantileSession(ShapeFree):
             )
         task.eval()
         with torch.no_grad():
-            embedding = None
-            if "embedding" in needs:
-                embedding = adapter.run(task, inputs, embedding=True)[1]
-            wanted = [name for name in needs if name != "embedding"]
-            fields: dict[str, Any] = {}
-            if wanted:
-                raw = own.at_quantiles(
-                    inputs, normal_quantiles(self.members, own.problems, self.seed, self.round)
-                )
-                fields = dict(adapter.fields(raw, wanted))
-        return Predictions(index=index, embedding=embedding, **fields)
+            hidden = adapter.run(task, inputs, embedding=True)[1] if embedding else None
+            if not outputs:
+                return Drawn(None, hidden)
+            z = normal_quantiles(self.count, own.problems, self.seed, self.round)
+            return Drawn(own.at_quantiles(inputs, z), hidden)

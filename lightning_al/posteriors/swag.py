@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector
 
 from lightning_al.networks import build, spec_of
-from lightning_al.networks.network_specs import embedding_layer, record
+from lightning_al.networks.network_specs import embedding_layer, gives_members, record
 from lightning_al.randomness import generator
-from lightning_al.records import Predictions
 
-from .protocol import Reader, ShapeFree
+from .protocol import Drawn, Reader, ShapeFree
 
 __all__ = ["SWAG", "SWAGNetwork", "SWAGSession", "moments_of"]
 
@@ -55,6 +54,11 @@ class SWAGNetwork(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         if (spec := spec_of(self.network)) is not None:
             record(self, SWAGNetwork, network=spec, rank=rank)
+
+    @property
+    def gives_members(self) -> bool:
+        """Whether the network inside does."""
+        return gives_members(self.network)
 
     def forward(self, *inputs: Any) -> Tensor:
         """The network's outputs under the weights that it has now."""
@@ -185,15 +189,17 @@ class SWAGSession(ShapeFree):
                 self._statistics.append([b.clone() for b in _buffers(norms)])
         task.eval()
 
-    def predict(
+    def members(
         self,
         task: nn.Module,
         adapter: Reader,
-        index: Tensor,
         inputs: Any,
-        needs: Collection[str],
-    ) -> Predictions:
-        """Predictions [n, S, ...] for one batch.
+        n: int,
+        *,
+        outputs: bool = True,
+        embedding: bool = False,
+    ) -> Drawn:
+        """Outputs [n, S, ...] for one batch.
 
         Raises:
             LookupError: a task without a :class:`SWAGNetwork`.
@@ -203,12 +209,11 @@ class SWAGSession(ShapeFree):
         task.eval()
         norms = _norms(task)
         with torch.no_grad():
-            embedding = None
-            if "embedding" in needs:
-                embedding = adapter.run(task, inputs, embedding=True)[1]
-            wanted = [name for name in needs if name != "embedding"]
+            hidden = adapter.run(task, inputs, embedding=True)[1] if embedding else None
+            if not outputs:
+                return Drawn(None, hidden)
             parts = []
-            for s, weights in enumerate(self._drawn(task) if wanted else []):
+            for s, weights in enumerate(self._drawn(task)):
                 with _wearing(task, weights):
                     if norms and not self._statistics:
                         raise RuntimeError("SWAG needs the labelled set: call session.learn first")
@@ -216,11 +221,8 @@ class SWAGSession(ShapeFree):
                         _buffers(norms), self._statistics[s] if norms else [], strict=True
                     ):
                         buffer.copy_(value)
-                    parts.append(adapter.fields(adapter.run(task, inputs)[0], wanted))
-            fields: dict[str, Any] = {
-                name: torch.cat([part[name] for part in parts], dim=1) for name in wanted
-            }
-        return Predictions(index=index, embedding=embedding, **fields)
+                    parts.append(adapter.sampled(adapter.run(task, inputs)[0]))
+        return Drawn(torch.cat(parts, dim=1), hidden)
 
 
 def _norms(module: nn.Module) -> list[_BatchNorm]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .orphans import children_watch_this_process, die_with_parent
 
-__all__ = ["ALONE", "World", "join"]
+__all__ = ["ALONE", "Ranks", "join"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -35,7 +35,7 @@ _control: list[Any] = []  # the process group that the control group belongs to,
 
 
 @dataclass(frozen=True)
-class World:
+class Ranks:
     """One process among ``size``; ``group`` carries the control messages."""
 
     rank: int = 0
@@ -202,7 +202,7 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-ALONE = World()
+ALONE = Ranks()
 
 
 def check_strategy(trainer: Trainer) -> None:
@@ -242,7 +242,7 @@ def _leave() -> None:
         dist.destroy_process_group()
 
 
-def join(trainer: Trainer) -> World:
+def join(trainer: Trainer) -> Ranks:
     """Start the other ranks if need be, join the process group, and return this rank's place.
 
     Each later Trainer with the same strategy finds the group and starts nothing.
@@ -263,4 +263,4 @@ def join(trainer: Trainer) -> World:
         atexit.register(_leave)
     if not _control or _control[0] is not dist.group.WORLD:
         _control[:] = dist.group.WORLD, dist.new_group(backend="gloo", timeout=PATIENCE)
-    return World(rank=dist.get_rank(), size=dist.get_world_size(), group=_control[1])
+    return Ranks(rank=dist.get_rank(), size=dist.get_world_size(), group=_control[1])

@@ -7,9 +7,10 @@ item. The candidate axis comes first; indices are positions in the data set, nev
 
 from __future__ import annotations
 
-from .answers import Acquisition, Answers, Status, positions
-from .domain import Box
-from .pool import Context, Learner, Pool
+from .answers import Acquisition, Answers, Due, Later, Status, positions
+from .domain import Box, Domain, Finite, Outcomes
+from .plan import RunPlan
+from .pool import Context, NoBench, Pool
 from .predictions import FIELDS, Predictions
 
 __all__ = [
@@ -18,9 +19,15 @@ __all__ = [
     "Answers",
     "Box",
     "Context",
-    "Learner",
+    "Domain",
+    "Due",
+    "Finite",
+    "Later",
+    "NoBench",
+    "Outcomes",
     "Pool",
     "Predictions",
+    "RunPlan",
     "Status",
     "positions",
 ]

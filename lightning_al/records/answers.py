@@ -10,7 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Acquisition", "Answers", "Status", "positions"]
+__all__ = ["Acquisition", "Answers", "Due", "Later", "Status", "positions"]
+
+
+@dataclass(frozen=True)
+class Due:
+    """What follows a fit: a query of so many items, or the end of the run and why."""
+
+    count: int
+    stop: str = ""  # the reason to end the run after this round; empty while it goes on
 
 
 class Status(IntEnum):
@@ -136,6 +144,16 @@ class Answers:
             pending=tensor("pending", torch.bool),
             by=data.get("by"),
         )
+
+
+@dataclass(frozen=True)
+class Later:
+    """What an oracle gives that cannot answer before somebody has done something.
+
+    The run ends in good order, nothing is lost, and the same command asks again.
+    """
+
+    what: str  # who must do what, and where
 
 
 def positions(index: Sequence[int] | Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["FIELDS", "Predictions"]
 
-FIELDS = ("probs", "logits", "mean", "variance", "embedding")
+FIELDS = ("probs", "logits", "mean", "variance", "embedding", "head_input")
 """What a strategy may name in ``needs``."""
 
 
@@ -27,7 +27,9 @@ class Predictions:
     logits: Tensor | None = None  # [N, S, C, *P]
     mean: Tensor | None = None  # [N, S, D]
     variance: Tensor | None = None  # [N, S, D], aleatoric, in squared target units
-    embedding: Tensor | None = None  # [N, E]
+    embedding: Tensor | None = None  # [N, E], features of the run where it has any
+    head_input: Tensor | None = None  # [N, E], what the task's last layer reads
+    mask: Tensor | None = None  # [N, *P] bool, the places that count; None: all
     extras: Mapping[str, Any] = field(default_factory=dict)  # task's own, [N, ...] tensors
 
     def __len__(self) -> int:
@@ -53,7 +55,7 @@ class Predictions:
         return self._with(lambda value: value.cpu())
 
     def keep(self, names: Collection[str]) -> Predictions:
-        """Only the index and the named fields.
+        """Only the index, the mask of places, and the named fields.
 
         Raises:
             LookupError: a field that is not set.
@@ -63,7 +65,7 @@ class Predictions:
             raise LookupError(f"predictions have no {missing}, only {sorted(have)}")
         core = {n: have[n] for n in names if n in FIELDS}
         extras = {n: have[n] for n in names if n not in FIELDS}
-        return Predictions(index=self.index, **core, extras=extras)
+        return Predictions(index=self.index, **core, mask=self.mask, extras=extras)
 
     @classmethod
     def cat(cls, parts: Iterable[Predictions]) -> Predictions:

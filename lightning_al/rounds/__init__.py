@@ -1,6 +1,9 @@
-"""Rounds: the driver, its journal, and everything a round does."""
+"""Rounds: the driver, the stages of a round, and who answers what they ask for."""
 
-from lightning_al.history.records import History, Round
+from __future__ import annotations
+
+from lightning_al.history.history import History
+from lightning_al.history.records import Round
 from lightning_al.journal.journal import JournalError
 
 from .driver import ActiveLearner

@@ -12,13 +12,15 @@ import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.loggers import CSVLogger
 
+from lightning_al.compat import family_of
 from lightning_al.fits.lightning import fit_round
-from lightning_al.identity import describe, differences
 from lightning_al.journal.journal import JournalError, read_journal
-from lightning_al.journal.run_folder import read_checkpoint
-from lightning_al.journal.standing import Progress
+from lightning_al.journal.run_folder import check_same_run, read_checkpoint
+from lightning_al.journal.standing import Standing
+from lightning_al.records.plan import options_of
 
 from .driver import ActiveLearner
+from .parts import Parts, describe
 
 __all__ = ["replay"]
 
@@ -45,54 +47,46 @@ def replay(
     records, _ = read_journal(run_dir / "journal.jsonl")
     if not records:
         raise LookupError(f"{run_dir} holds no journal; give the folder of a run")
-    progress = Progress.of(records, run_dir)
-    if not progress.has(round, "fitted") or progress.checkpoint(round) is None:
-        done = [r.round for r in progress.committed if r.batches]
+    standing = Standing.of(records, run_dir)
+    if not standing.has(round, "fitted") or standing.checkpoint(round) is None:
+        done = [r.round for r in standing.committed if r.batches]
         raise LookupError(f"round {round} was not fitted in {run_dir}; it holds rounds {done}")
-    if progress.start["world"] != 1:
+    if standing.start["world"] != 1:
         raise JournalError(
-            f"{run_dir} ran on {progress.start['world']} processes; replay fits on one, where the "
+            f"{run_dir} ran on {standing.start['world']} processes; replay fits on one, where the "
             "batches would differ"
         )
     if learner is None:
-        from lightning_al.assembly.parts import learner_of_run  # inside: a composition root
+        from lightning_al.assembly.recall import learner_of_run  # inside: a composition root
 
         learner = learner_of_run(run_dir)
-    _at_round(progress, round, learner)
-    recipe = learner.with_(loggers=()).recipe()
-    before = None if recipe.weights == "reset" else progress.checkpoint(round - 1)
+    learner = learner.with_(loggers=())
+    parts = learner.parts()
+    recipe = parts.recipe(learner)
+    _at_round(standing, round, learner, parts, recipe.build_task(learner.seed, 0, None))
+    before = None if learner.weights == "reset" else standing.checkpoint(round - 1)
     previous = None if before is None else read_checkpoint(run_dir, before)["state_dict"]
-    with _threads(progress.start["threads"]), tempfile.TemporaryDirectory() as scratch:
-        trainer: Any = recipe.build_trainer(folder=Path(scratch))
+    with _threads(standing.start["threads"]), tempfile.TemporaryDirectory() as scratch:
+        module: LightningModule = recipe.build_task(learner.seed, round, previous)
+        trainer = recipe.build_trainer(folder=Path(scratch), family=family_of(module))
         if trainer.loggers:  # some callbacks insist on one
             trainer.loggers = [CSVLogger(scratch)]
-        return fit_round(
-            recipe,
-            learner.datamodule,
-            trainer,
-            seed=learner.seed,
-            round=round,
-            previous=previous,
-        )
+        fit_round(module, recipe, learner.datamodule, trainer, seed=learner.seed, round=round)
+        return module
 
 
-def _at_round(progress: Progress, round: int, learner: ActiveLearner) -> None:
+def _at_round(
+    standing: Standing, round: int, learner: ActiveLearner, parts: Parts, module: Any
+) -> None:
     """Bring the learner's datamodule to where it stood when the round was fitted."""
-    from lightning_al.strategies import resolve  # inside: the core never imports a sibling
-
     datamodule = learner.datamodule
     datamodule.prepare_data()
     datamodule.start(learner.seed)
-    progress.check_state(datamodule.fingerprint(), -1)
-    config = describe(learner, resolve(learner.strategy), datamodule)
-    if found := differences(progress.start["config"], config):
-        raise JournalError(
-            f"{progress.path} holds a run of another learner ({'; '.join(found[:5])})"
-        )
-    for r in range(round):
-        progress.apply(r, datamodule)
-    progress.check_state(datamodule.fingerprint(), round - 1)
-    progress.receive(round, datamodule)
+    config, identity, _ = describe(learner, parts, module)
+    usual = {each.name: each.default for each, _ in options_of(learner)}
+    start = {"identity": identity}
+    check_same_run(standing.start, config, start, standing.path, usual=usual, folder=False)
+    standing.replay(datamodule, before=round)
     datamodule.round = round
 
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning import LightningModule
 
 from lightning_al.files import replacing
+from lightning_al.fits.workbench import Workbench
 from lightning_al.randomness import generator, seeded
-from lightning_al.records import Acquisition
+from lightning_al.records import Acquisition, Box
 from lightning_al.scoring.bank import Bank, check_features
 from lightning_al.scoring.scorer import Scorer
 from lightning_al.tasks import Adapter
 
-from .settings import check_choice, strategy_name
+from .checks import check_choice
+from .parts import strategy_name
 
 if TYPE_CHECKING:
     from lightning_al.protocols import QueryStrategy
@@ -74,15 +76,16 @@ def suggest(
         seed=seed,
         bank=None if features is None else Bank(features, datamodule),
         remaining=remaining,
+        make_bench=Workbench,
     )
     with seeded(seed, 0, "stage-score"):  # as a round 0 does it
         pool = scorer.pool(chosen_by)
     clock = time.perf_counter()
     with seeded(seed, 0, "stage-choose"):
         acquisition: Acquisition = chosen_by.choose(pool, k, generator(seed, 0, "choose"))
-    name, box = strategy_name(strategy, chosen_by), getattr(datamodule, "box", None)
-    check_choice(acquisition, k, datamodule.pool, name, box)
-    if box is not None and acquisition.x is None:
+    name, domain = strategy_name(strategy, chosen_by), datamodule.domain
+    check_choice(acquisition, k, datamodule.pool, name, domain)
+    if isinstance(domain, Box) and acquisition.x is None:
         places = datamodule.coordinates(acquisition.index)
         acquisition = replace(acquisition, x=places, index=None)
     return replace(acquisition, seconds=time.perf_counter() - clock)

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 
-from lightning_al.ranks.ranks import ALONE, World
+from lightning_al.ranks.ranks import ALONE, Ranks
 
 from .store import Store
 
@@ -46,7 +46,7 @@ class Bank:
         datamodule: gives the inputs, under the test transform.
         budget: bytes in memory; above it the features lie in a memory-mapped file.
         folder: where that file lies.
-        world: the ranks that share the work of :meth:`fill`.
+        ranks: the ranks that share the work of :meth:`fill`.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Bank:
         datamodule: Any,
         budget: int = 2**30,
         folder: Path | None = None,
-        world: World = ALONE,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.extract, self.datamodule, self.world = extract, datamodule, world
+        self.extract, self.datamodule, self.ranks = extract, datamodule, ranks
         n = len(datamodule.items)
         self._store = Store(n, budget, folder)
         self._held = torch.zeros(n, dtype=torch.bool)  # on this rank
@@ -73,33 +73,33 @@ class Bank:
         Raises:
             ValueError: features that are not finite, or of a wrong shape; on all ranks alike.
         """
-        world = self.world
-        missing = world.broadcast(index[~self._held[index]])
-        size = world.size * self.datamodule.eval_batch_size  # the first block tells E
+        ranks = self.ranks
+        missing = ranks.broadcast(index[~self._held[index]])
+        size = ranks.size * self.datamodule.eval_batch_size  # the first block tells E
         while len(missing):
             block, missing = missing[:size], missing[size:]
-            rows = world.together(partial(self._rows, block[world.rank :: world.size], device))
-            widths = {w for w in world.all_gather(rows.shape[1]) if w}
+            rows = ranks.together(partial(self._rows, block[ranks.rank :: ranks.size], device))
+            widths = {w for w in ranks.all_gather(rows.shape[1]) if w}
             _one_width(widths)
             (width,) = widths
-            if world.size > 1:
+            if ranks.size > 1:
                 mine = rows if len(rows) else torch.empty(0, width)
-                rows = torch.empty(len(block), width) if world.rank == 0 else mine
-                world.gather_rows(mine, rows if world.rank == 0 else None)
-            if world.rank == 0:
+                rows = torch.empty(len(block), width) if ranks.rank == 0 else mine
+                ranks.gather_rows(mine, rows if ranks.rank == 0 else None)
+            if ranks.rank == 0:
                 self._put(block, rows)
-            step = BLOCK // (4 * width * world.size)
-            size = world.size * max(self.datamodule.eval_batch_size, step)
-        if everywhere and world.size > 1:
+            step = BLOCK // (4 * width * ranks.size)
+            size = ranks.size * max(self.datamodule.eval_batch_size, step)
+        if everywhere and ranks.size > 1:
             self._share(index)
 
     def _share(self, index: Tensor) -> None:
         """Give all ranks what rank 0 holds of the items ``index`` [K]."""
-        lacking = torch.cat(self.world.all_gather(index[~self._held[index]])).unique()
-        width = self.world.broadcast(self.width())
+        lacking = torch.cat(self.ranks.all_gather(index[~self._held[index]])).unique()
+        width = self.ranks.broadcast(self.width())
         for block in lacking.split(max(1, BLOCK // (4 * max(width, 1)))):
-            held = self._store.fields[FIELD][block] if self.world.rank == 0 else block
-            self._put(block, self.world.broadcast(held))  # of rank 0
+            held = self._store.fields[FIELD][block] if self.ranks.rank == 0 else block
+            self._put(block, self.ranks.broadcast(held))  # of rank 0
 
     def rows(self, index: Tensor, device: torch.device, out: Tensor | None = None) -> Tensor:
         """Features [K, E] of the items ``index`` [K], on the CPU.

@@ -4,76 +4,60 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
-from lightning_al.ranks.ranks import World
-from lightning_al.rounds.settings import strategy_name
+from lightning_al.ranks.ranks import ALONE, Ranks
 
 from .bank import Bank
 from .extractors import Raw
 
-if TYPE_CHECKING:
-    from lightning_al.rounds.driver import ActiveLearner
-
-__all__ = ["Banks", "first_strategy"]
+__all__ = ["Banks", "serves_cold"]
 
 log = logging.getLogger(__name__)
 
 LABEL_FREE = frozenset({"embedding"})  # what can be had without a fitted network
 
 
-def first_strategy(it: ActiveLearner, strategy: Any, name: str) -> tuple[Any, str]:
-    """The strategy of rounds in which nothing is labelled, and its name.
-
-    Raises:
-        LookupError, ValueError: ``first`` names no strategy, or a privileged one.
-    """
-    from lightning_al.strategies import resolve  # inside: the core never imports a sibling
-
-    if it.first is None:
-        if set(strategy.needs) <= LABEL_FREE:
-            return strategy, name
-        return resolve("random"), "random"
-    first = resolve(it.first)
-    named = strategy_name(it.first, first)
-    if first.privileged and not it.privileged:
-        raise ValueError(
-            f"the first strategy {named!r} reads labels of the pool; it runs only inside `bench`"
-        )
-    return first, named
+def serves_cold(strategy: Any) -> bool:
+    """Whether a strategy can choose where nothing is labelled: it asks for embeddings at most."""
+    return set(strategy.needs) <= LABEL_FREE
 
 
 class Banks:
     """Which features serve as embeddings in a round.
 
     Args:
-        it: the learner; the weights of its features become those of rank 0.
-        world: the ranks.
+        features: the extractor that was given; None where the task gives the embeddings.
+        datamodule: the data.
+        memory_budget: bytes.
+        ranks: the processes; a module's weights become those of rank 0.
     """
 
-    def __init__(self, it: ActiveLearner, world: World) -> None:
-        self.it, self.world = it, world
+    def __init__(
+        self, features: Any, datamodule: Any, memory_budget: int, ranks: Ranks = ALONE
+    ) -> None:
+        self.features, self.datamodule, self.ranks = features, datamodule, ranks
+        self.memory_budget = memory_budget
         self._bank: Bank | None = None
-        features: Any = it.features
         if isinstance(features, nn.Module):
-            world.sync_weights(features)  # type: ignore[arg-type]
+            ranks.sync_weights(features)
 
     @property
     def cold(self) -> bool:
         """Whether nothing is labelled now."""
-        return not len(self.it.datamodule.labelled)
+        return not len(self.datamodule.labelled)
 
     def now(self, folder: Path) -> Bank | None:
         """The features of this round; None where the task gives the embeddings."""
-        if self.it.features is None and not self.cold:
+        if self.features is None and not self.cold:
             self._bank = None  # raw inputs have served
             return None
         if self._bank is None:
-            extract = Raw() if self.it.features is None else self.it.features
-            half = self.it.memory_budget // (2 * min(self.world.size, 2))
-            self._bank = Bank(extract, self.it.datamodule, half, folder, self.world)
+            extract = Raw() if self.features is None else self.features
+            half = self.memory_budget // (2 * min(self.ranks.size, 2))
+            self._bank = Bank(extract, self.datamodule, half, folder, self.ranks)
         return self._bank
 
     def check(self, first: Any) -> None:
@@ -82,17 +66,25 @@ class Banks:
         Raises:
             ValueError: raw inputs are needed, and they are not single tensors.
         """
-        if self.cold and self.it.features is None and "embedding" in first.needs:
-            Raw()(self.it.datamodule.pool_items.inputs(self.it.datamodule.pool[:1]))
+        if self.cold and self.features is None and "embedding" in first.needs:
+            Raw()(self.datamodule.pool_items.inputs(self.datamodule.pool[:1]))
 
-    def tell(self, round: int, first: Any, name: str, usual: str) -> None:
-        """Say on rank 0 how a round with nothing labelled is chosen, where nobody said."""
-        if not self.cold or self.world.rank:
+    def tell(self, round: int, first: Any, name: str, usual: str, *, given: bool) -> None:
+        """Say on rank 0 how a round with nothing labelled is chosen, where nobody said.
+
+        Args:
+            round: which.
+            first: the strategy that chooses.
+            name: its name.
+            usual: name of the run's own.
+            given: somebody named the first one.
+        """
+        if not self.cold or self.ranks.rank:
             return
         start = f"round {round}, with nothing labelled, is chosen by {name}"
-        if self.it.first is None and name != usual:
+        if not given and name != usual:
             log.info("%s: %s needs a fitted network; name another as first", start, usual)
-        elif not set(first.needs) <= LABEL_FREE:
+        elif not serves_cold(first):
             log.warning("%s, from a network that was never fitted", start)
-        if self.it.features is None and "embedding" in first.needs:
+        if self.features is None and "embedding" in first.needs:
             log.info("%s on the raw inputs; name features for others", start)

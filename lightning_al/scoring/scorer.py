@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.plugins.precision import DoublePrecision, HalfPrecision
-from pytorch_lightning.utilities import move_data_to_device
-from pytorch_lightning.utilities.model_helpers import is_overridden
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_al.fits.workbench import Plain, adapter_for, build_learner
 from lightning_al.posteriors import Deterministic
-from lightning_al.ranks.ranks import ALONE, World
+from lightning_al.ranks.ranks import ALONE, Ranks
 from lightning_al.records import FIELDS, Context, Pool, Predictions
-from lightning_al.tasks import Adapter, find_head
+from lightning_al.tasks import Adapter
 
 from .bank import Bank
+from .running import Running
 from .store import Store, collect
 
-if TYPE_CHECKING:
-    from lightning_al.protocols import QueryStrategy
-
-__all__ = ["Scorer"]
+__all__ = ["Bound", "Scorer", "predictions_of"]
 
 log = logging.getLogger(__name__)
 
 SCORES = "the score"  # its name among the fields that are collected; no field has blanks
-HEAD_ITEMS = 8  # in the batch on which a head is checked
+HIDDEN = frozenset({"embedding", "head_input"})  # what is no output
 MENDS = "pass MCDropout(members=20), or make the network an Ensemble"
 
 
@@ -42,126 +33,75 @@ MENDS = "pass MCDropout(members=20), or make the network an Ensemble"
 class Scorer:
     """A trained task and everything needed to run it over items, the same on every rank."""
 
-    task: LightningModule
+    task: Any
     datamodule: Any
     adapter: Adapter
     posterior: Any = None
     seed: int = 0
     round: int = 0
-    world: World = ALONE
-    trainer: Trainer | None = None  # for its device and precision
+    ranks: Ranks = ALONE
+    trainer: Any = None  # for its device and precision
     memory_budget: int = 2**30  # bytes of kept fields in memory
     folder: Path | None = None
     bank: Bank | None = None  # embeddings are its features, where there is one
     remaining: int | None = None  # queries that the budget leaves
+    make_bench: Callable[[Bound], Any] | None = None  # of the pools
 
-    def pool(self, strategy: QueryStrategy) -> Pool | None:
+    @property
+    def running(self) -> Running:
+        """The task where it runs."""
+        return Running(self.task, self.trainer)
+
+    def pool(self, strategy: Any) -> Pool | None:
         """Score all candidates over all ranks; the pool on rank 0, None elsewhere.
 
         Raises:
             ValueError: scores that are NaN, or a model that cannot serve the strategy; on all
                 ranks alike.
         """
-        world, index, context = self.world, self.datamodule.pool, self.context()
-        session = self._posterior(strategy).start(self.seed, self.round)
+        ranks, index = self.ranks, self.datamodule.pool
+        bound = Bound(self, strategy, self.session(strategy))
         fields: dict[str, Tensor] | None = {}
         if strategy.needs:
-            self._warn_of_hooks()
+            if ranks.rank == 0:
+                self.running.warn_of_hooks(self.datamodule)
             if self.bank is not None and "embedding" in strategy.needs:
                 everywhere = hasattr(strategy, "score")
-                self.bank.fill(index, self._device(), everywhere=everywhere)
-            if hasattr(session, "learn"):
-                world.together(lambda: self._teach(session))
-            mine = index[world.rank :: world.size]
-            scored = world.together(lambda: self._score(strategy, session, mine, context))
-            if self._shapes_vary(session):
+                self.bank.fill(index, self.running.device, everywhere=everywhere)
+            ranks.together(bound.teach)
+            mine = index[ranks.rank :: ranks.size]
+            scored = ranks.together(lambda: bound.score(mine))
+            if self._shapes_vary(bound.session):
                 log.info("items differ in shape: dropout masks are drawn per channel")
-                session = session.per_channel()
-                scored = world.together(lambda: self._score(strategy, session, mine, context))
-            store = Store(len(index), self._budget, self.folder)
-            fields = collect(scored, store, world)
-            world.together(lambda: None if fields is None else self._keep(strategy, index, fields))
+                bound = replace(bound, session=bound.session.per_channel())
+                again = bound
+                scored = ranks.together(lambda: again.score(mine))
+            store = Store(len(index), self.budget, self.folder)
+            fields = collect(scored, store, ranks)
+            kept = fields
+            ranks.together(lambda: None if kept is None else self.keep(strategy, index, kept))
             scores = None if fields is None else fields.get(SCORES)
-            world.together(lambda: None if scores is None else _refuse_nan(scores, index))
-        return None if fields is None else self._as_pool(strategy, session, index, fields, context)
+            ranks.together(lambda: None if scores is None else _refuse_nan(scores, index))
+        return None if fields is None else bound.as_pool(index, fields)
 
     @property
-    def _budget(self) -> int:
+    def budget(self) -> int:
         """Bytes for one store: rank 0 of several holds its share beside the whole."""
-        shares = (1 if self.world.size == 1 else 2) * (1 if self.bank is None else 2)
+        shares = (1 if self.ranks.size == 1 else 2) * (1 if self.bank is None else 2)
         return self.memory_budget // shares
 
     def _shapes_vary(self, session: Any) -> bool:
         """Whether any rank met items of two shapes, or two ranks different ones."""
-        shapes = self.world.all_gather(session.shapes())
-        return any(self.world.all_gather(session.shapes_vary(*shapes)))
+        shapes = self.ranks.all_gather(session.shapes())
+        return any(self.ranks.all_gather(session.shapes_vary(*shapes)))
 
-    def _as_pool(
-        self,
-        strategy: QueryStrategy,
-        session: Any,
-        index: Tensor,
-        fields: Mapping[str, Tensor],
-        context: Context,
-    ) -> Pool:
-        kept = {name: value for name, value in fields.items() if name != SCORES}
-        scores = fields.get(SCORES)
-        if scores is None and len(index) == 0 and strategy.needs and hasattr(strategy, "score"):
-            scores = torch.empty(0)
-        return Pool(
-            index=index,
-            scores=scores,
-            kept=_predictions(index, kept) if kept else None,
-            context=context,
-            box=getattr(self.datamodule, "box", None),
-            predict_rows=lambda rows, needs: self._predict(strategy, session, index[rows], needs),
-            joint_rows=lambda rows: self._joint(index[rows]),
-            labelled_pool=lambda: self._labelled(strategy, session, context),
-            make_learner=lambda: build_learner(
-                self.task,
-                self.datamodule,
-                self._device(),
-                self.seed,
-                self.round,
-                index=index,
-                predict=self._by,
-                make_head=self._head,
-            ),
-        )
-
-    def _by(self, module: Any, index: Tensor, needs: Collection[str]) -> Predictions:
-        """What another module says of the items ``index`` [n], on this rank alone, no posterior."""
-        other = replace(self, bank=None)  # what a module says is its own, embeddings too
-        if module is not self.task:
-            adapter = adapter_for(module, self.task, self.adapter)
-            other = replace(other, task=module, adapter=adapter)
-        fields = other._score(Plain(tuple(needs)), Deterministic(), index, self.context())
-        return _predictions(index, fields)
-
-    def _head(self) -> Callable[[Tensor], Tensor]:
-        """The task's layers after its embedding, checked on the first few items there are."""
-        if self.bank is not None:
-            raise LookupError(
-                "the embeddings of this run are the features it was given, which are no part of "
-                "the task; leave `features` out, or choose by a strategy that needs no head"
-            )
-        device, index = self._device(), self.datamodule.pool
-        index = (index if len(index) else self.datamodule.labelled)[:HEAD_ITEMS]
-        if not len(index):
-            raise LookupError("the head of a model is checked on items, and there are none")
-        ((_, inputs),) = self.datamodule.bare_batches(index, len(index))
-        with self._ready(), self._forward() as convert:
-            inputs = move_data_to_device(convert(inputs), device)
-            return find_head(self.task, self.adapter, inputs, device)
-
-    def _labelled(self, strategy: QueryStrategy, session: Any, context: Context) -> Pool:
-        index = self.datamodule.labelled
-        fields: dict[str, Tensor] = {}
-        if strategy.needs:
-            fields = self._score(strategy, session, index, context)
-            self._keep(strategy, index, fields)
-            _refuse_other_shapes(session, "the labelled items")
-        return self._as_pool(strategy, session, index, fields, context)
+    def session(self, strategy: Any) -> Any:
+        """A pass of the posterior that a strategy is for."""
+        posterior: Any = Deterministic()
+        if strategy.members != "one":
+            own = getattr(self.task, "posterior", None)  # a Gaussian process knows it exactly
+            posterior = self.posterior or (own if hasattr(own, "start") else posterior)
+        return posterior.start(self.seed, self.round)
 
     def context(self) -> Context:
         """What scores may know of the round."""
@@ -175,160 +115,178 @@ class Scorer:
             remaining=self.remaining,
         )
 
-    def _predict(
-        self, strategy: QueryStrategy, session: Any, index: Tensor, needs: Collection[str]
-    ) -> Predictions:
-        """Predictions for the items ``index`` [K], on this rank alone, by the same members."""
-        if not len(index):
-            raise ValueError("no items to predict: the list of positions is empty")
-        with self._ready():
-            batches = self._batches(strategy, session, index, needs)
-            predictions = Predictions.cat(batch.cpu() for batch in batches)
-        _refuse_other_shapes(session, "the items to predict")
-        return predictions
+    def keep(self, strategy: Any, index: Tensor, fields: dict[str, Tensor]) -> None:
+        """Add the features of some items, in their order, where the strategy keeps them."""
+        if self.bank is None or "embedding" not in strategy.keeps or not len(index):
+            return
+        device = self.running.device
+        self.bank.rows(index[:1], device)  # tells E
+        store = Store(len(index), self.budget, self.folder)
+        room = store.allocate("embedding", torch.float32, torch.Size([self.bank.width()]))
+        fields["embedding"] = self.bank.rows(index, device, out=room)
 
-    def _posterior(self, strategy: QueryStrategy) -> Any:
-        if strategy.members == "one":
-            return Deterministic()
-        own = getattr(self.task, "posterior", None)  # what a Gaussian process knows in closed form
-        return self.posterior or (own if hasattr(own, "start") else Deterministic())
 
-    def _score(
-        self, strategy: Any, session: Any, index: Tensor, context: Context
-    ) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Bound:
+    """A scorer bound to one strategy and one pass of its posterior: what its pools look through.
+
+    All of it works on this rank alone, for items by their positions in the data set.
+    """
+
+    scorer: Scorer
+    strategy: Any
+    session: Any
+
+    @property
+    def banked(self) -> frozenset[str]:
+        """Fields that the task is not asked for."""
+        return frozenset() if self.scorer.bank is None else frozenset({"embedding"})
+
+    def teach(self) -> None:
+        """Show a posterior the labelled set, where it asks; each rank reads all of it."""
+        if not hasattr(self.session, "learn"):
+            return
+        it = self.scorer
+        index, running = it.datamodule.labelled, it.running
+        with running.ready(), running.forward() as bring:
+
+            def batches() -> Iterator[Any]:
+                for _, inputs in it.datamodule.bare_batches(index) if len(index) else ():
+                    yield bring(inputs)
+
+            self.session.learn(it.task, it.adapter, batches)
+
+    def score(self, index: Tensor) -> dict[str, Tensor]:
         """Scores, under the name SCORES, and kept fields of some items, in their order."""
+        strategy, it = self.strategy, self.scorer
         scored, needs = hasattr(strategy, "score"), frozenset(strategy.needs)
-        keeps = frozenset(strategy.keeps) - self._banked
+        keeps = frozenset(strategy.keeps) - self.banked
         if not scored:
-            needs -= self._banked
-        store = Store(len(index), self._budget, self.folder)
+            needs -= self.banked
+        store = Store(len(index), it.budget, it.folder)
         if not needs:  # all that it keeps are features
             return store.fields
-        with self._ready():
-            for batch in self._batches(strategy, session, index, needs):
+        context = it.context()
+        with it.running.ready():
+            for batch in self.batches(index, needs):
                 fields = batch.keep(keeps).tensors()
                 del fields["index"]
+                if not keeps:
+                    fields.pop("mask", None)
                 if scored:
                     fields[SCORES] = _checked(strategy, strategy.score(batch, context), len(batch))
                 store.add(fields, len(batch))
         return store.fields
 
-    @property
-    def _banked(self) -> frozenset[str]:
-        """Fields that the task is not asked for."""
-        return frozenset() if self.bank is None else frozenset({"embedding"})
+    def predict(self, index: Tensor, needs: Collection[str]) -> Predictions:
+        """Predictions for the items ``index`` [K], by the same members.
 
-    def _keep(self, strategy: Any, index: Tensor, fields: dict[str, Tensor]) -> None:
-        """Add the features of some items, in their order, where the strategy keeps them."""
-        if self.bank is None or "embedding" not in strategy.keeps or not len(index):
-            return
-        device = self._device()
-        self.bank.rows(index[:1], device)  # tells E
-        store = Store(len(index), self._budget, self.folder)
-        room = store.allocate("embedding", torch.float32, torch.Size([self.bank.width()]))
-        fields["embedding"] = self.bank.rows(index, device, out=room)
+        Raises:
+            ValueError: no items, or such of other shapes than before.
+        """
+        if not len(index):
+            raise ValueError("no items to predict: the list of positions is empty")
+        with self.scorer.running.ready():
+            batches = self.batches(index, needs)
+            predictions = Predictions.cat(batch.cpu() for batch in batches)
+        _refuse_other_shapes(self.session, "the items to predict")
+        return predictions
 
-    def _batches(
-        self, strategy: Any, session: Any, index: Tensor, needs: Collection[str]
-    ) -> Iterator[Predictions]:
-        device, first = self._device(), True
-        asked = frozenset(needs) - self._banked
-        size = self.datamodule.eval_batch_size
-        loaded = self.datamodule.bare_batches(index) if asked else _without_inputs(index, size)
+    def batches(self, index: Tensor, needs: Collection[str]) -> Iterator[Predictions]:
+        """Predictions of items, batch by batch, on the device; inside ``running.ready()``."""
+        it, first = self.scorer, True
+        device = it.running.device
+        asked = frozenset(needs) - self.banked
+        size = it.datamodule.eval_batch_size
+        loaded = it.datamodule.bare_batches(index) if asked else _without_inputs(index, size)
         for rows, inputs in loaded:
+            batch = Predictions(rows)
             if asked:
-                with self._forward() as convert:
-                    inputs = move_data_to_device(convert(inputs), device)
-                    batch = session.predict(self.task, self.adapter, rows, inputs, asked)
-            else:
-                batch = Predictions(rows)
-            if self.bank is not None and "embedding" in needs:
-                batch = replace(batch, embedding=self.bank.rows(rows, device).to(device))
+                with it.running.forward() as bring:
+                    batch = self._read(rows, bring(inputs), asked)
+            if it.bank is not None and "embedding" in needs:
+                batch = replace(batch, embedding=it.bank.rows(rows, device).to(device))
             if first:
-                _refuse_one_member(strategy, batch, self.posterior)
+                _refuse_one_member(self.strategy, batch, it.posterior)
                 first = False
             yield batch
 
-    def _teach(self, session: Any) -> None:
-        """Show a posterior the labelled set; each rank reads all of it, to know the same."""
-        index, device = self.datamodule.labelled, self._device()
-        with self._ready(), self._forward() as convert:
+    def _read(self, rows: Tensor, inputs: Any, asked: Collection[str]) -> Predictions:
+        """What the members say of one batch, read as the adapter declares."""
+        task, adapter = self.scorer.task, self.scorer.adapter
+        wanted = [name for name in asked if name not in HIDDEN]
+        hidden = bool(HIDDEN & set(asked))
+        drawn = self.session.members(
+            task, adapter, inputs, len(rows), outputs=bool(wanted), embedding=hidden
+        )
+        fields: dict[str, Any] = {}
+        if wanted:
+            fields = dict(adapter.reading.fields(drawn.raw, wanted))
+            fields["mask"] = adapter.places(task, inputs)
+        for name in HIDDEN & set(asked):
+            fields[name] = drawn.embedding
+        return Predictions(rows, **fields)
 
-            def batches() -> Iterator[Any]:
-                for _, inputs in self.datamodule.bare_batches(index) if len(index) else ():
-                    yield move_data_to_device(convert(inputs), device)
+    def as_pool(self, index: Tensor, fields: Mapping[str, Tensor]) -> Pool:
+        """The pool of items whose fields these are."""
+        it = self.scorer
+        kept = {name: value for name, value in fields.items() if name != SCORES}
+        scores = fields.get(SCORES)
+        scoring = self.strategy.needs and hasattr(self.strategy, "score")
+        if scores is None and len(index) == 0 and scoring:
+            scores = torch.empty(0)
+        return Pool(
+            index=index,
+            scores=scores,
+            kept=predictions_of(index, kept) if kept else None,
+            context=it.context(),
+            domain=it.datamodule.domain,
+            bench=self if it.make_bench is None else it.make_bench(self),
+        )
 
-            session.learn(self.task, self.adapter, batches)
+    def pool_of(self, index: Tensor) -> Pool:
+        """The items ``index`` [K] as a pool, scored by the strategy."""
+        fields: dict[str, Tensor] = {}
+        if self.strategy.needs:
+            fields = self.score(index)
+            self.scorer.keep(self.strategy, index, fields)
+            _refuse_other_shapes(self.session, "the labelled items")
+        return self.as_pool(index, fields)
 
-    def _device(self) -> torch.device:
-        return _home(self.task) if self.trainer is None else self.trainer.strategy.root_device
+    def labelled_pool(self) -> Pool:
+        """The labelled set as a pool."""
+        return self.pool_of(self.scorer.datamodule.labelled)
 
-    @contextmanager
-    def _forward(self) -> Iterator[Any]:
-        """The Trainer's precision; gives what it does to inputs."""
-        plugin = None if self.trainer is None else self.trainer.precision_plugin
-        with torch.no_grad(), nullcontext() if plugin is None else plugin.forward_context():
-            yield (lambda inputs: inputs) if plugin is None else plugin.convert_input
+    def joint(self, index: Tensor) -> Any:
+        """The joint predictive distribution over items.
 
-    @contextmanager
-    def _ready(self) -> Iterator[None]:
-        """The task on its device, in eval mode; both put back after."""
-        modes = {module: module.training for module in self.task.modules()}
-        home, device = _home(self.task), self._device()
-        plugin = None if self.trainer is None else self.trainer.precision_plugin
-        if isinstance(plugin, (DoublePrecision, HalfPrecision)):
-            plugin.convert_module(self.task)
-        if home != device:
-            self.task.to(device)
-        self.task.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
-            if home != device:
-                self.task.to(home)
-
-    def _warn_of_hooks(self) -> None:
-        """Say what the pool does not pass through: a bare batch has no label to hand to a hook."""
-        for owner in (self.datamodule, self.task):
-            for hook in ("on_before_batch_transfer", "on_after_batch_transfer"):
-                if is_overridden(hook, owner) and self.world.rank == 0:
-                    warnings.warn(
-                        f"{type(owner).__name__}.{hook} is not called for the pool; what it does "
-                        "to inputs belongs into the data set's test transform, or into forward",
-                        stacklevel=3,
-                    )
-
-    def _joint(self, index: Tensor) -> Any:
-        joint = getattr(self.task, "joint", None)
+        Raises:
+            LookupError: a task that knows none.
+            ValueError: no items.
+        """
+        it = self.scorer
+        joint = getattr(it.task, "joint", None)
         if joint is None:
             raise LookupError(
-                f"{type(self.task).__name__} has no joint(inputs) -> MultivariateNormal; "
+                f"{type(it.task).__name__} has no joint(inputs) -> MultivariateNormal; "
                 "a task with a joint posterior (a Gaussian process) is needed here"
             )
         if not len(index):
             raise ValueError("no items for a joint prediction: the list of positions is empty")
-        ((_, inputs),) = self.datamodule.bare_batches(index, len(index))
-        with self._ready(), self._forward() as convert:
-            return joint(move_data_to_device(convert(inputs), self._device()))
+        ((_, inputs),) = it.datamodule.bare_batches(index, len(index))
+        with it.running.ready(), it.running.forward() as bring:
+            return joint(bring(inputs))
 
 
 def _without_inputs(index: Tensor, size: int) -> Iterator[tuple[Tensor, Any]]:
     yield from ((rows, None) for rows in index.split(size) if len(rows))
 
 
-def _home(module: nn.Module) -> torch.device:
-    """Where a module lies; one without parameters says so itself, or lies on the CPU."""
-    first = next(module.parameters(), None)
-    place = getattr(module, "device", "cpu") if first is None else first.device
-    return torch.device(place)
-
-
-def _predictions(index: Tensor, fields: Mapping[str, Tensor]) -> Predictions:
-    core: dict[str, Any] = {name: v for name, v in fields.items() if name in FIELDS}
-    return Predictions(index, **core, extras={n: v for n, v in fields.items() if n not in FIELDS})
+def predictions_of(index: Tensor, fields: Mapping[str, Tensor]) -> Predictions:
+    """Fields of items as predictions; those of a task's own are extras."""
+    own = (*FIELDS, "mask")
+    core: dict[str, Any] = {name: v for name, v in fields.items() if name in own}
+    return Predictions(index, **core, extras={n: v for n, v in fields.items() if n not in own})
 
 
 def _checked(strategy: Any, scores: Tensor, n: int) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_al.ranks.ranks import World
+from lightning_al.ranks.ranks import Ranks
 
 __all__ = ["Store", "collect"]
 
@@ -65,29 +65,29 @@ class Store:
         return self.fields[name]
 
 
-def collect(mine: Mapping[str, Tensor], store: Store, world: World) -> dict[str, Tensor] | None:
+def collect(mine: Mapping[str, Tensor], store: Store, ranks: Ranks) -> dict[str, Tensor] | None:
     """The fields of all ranks: rows [rank::size] of each rank -> [N, ...] on rank 0, else None.
 
     Raises:
         ValueError: fields that differ between ranks, on all of them.
     """
-    if world.size == 1:
+    if ranks.size == 1:
         return dict(mine)
-    layouts = world.all_gather({name: (v.dtype, v.shape[1:]) for name, v in mine.items()})
+    layouts = ranks.all_gather({name: (v.dtype, v.shape[1:]) for name, v in mine.items()})
     filled = [layout for layout in layouts if layout]  # a rank without items has none
     if not filled:
-        return {} if world.rank == 0 else None
+        return {} if ranks.rank == 0 else None
     for layout in filled:
         for name, (_, item) in layout.items():
             if name not in filled[0] or item != filled[0][name][1]:
                 raise ValueError(_disagree(name, filled[0].get(name, (None, None))[1], item))
-    wholes = world.together(
-        lambda: {} if world.rank else {n: store.allocate(n, *how) for n, how in filled[0].items()}
+    wholes = ranks.together(
+        lambda: {} if ranks.rank else {n: store.allocate(n, *how) for n, how in filled[0].items()}
     )
     for name, (dtype, item) in filled[0].items():
         rows = mine[name] if name in mine else torch.empty((0, *item), dtype=dtype)
-        world.gather_rows(rows, wholes.get(name))
-    return wholes if world.rank == 0 else None
+        ranks.gather_rows(rows, wholes.get(name))
+    return wholes if ranks.rank == 0 else None
 
 
 def _disagree(name: str, old: torch.Size | None, new: torch.Size) -> str:

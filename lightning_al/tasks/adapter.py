@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Adapter", "call", "find", "listening"]
+from lightning_al.readings import Classes, Numbers, Reading, Undeclared, reading_of
 
-Split = Callable[[Tensor], tuple[Tensor, Tensor | None]]
-READINGS = {
-    "classification": ("logits", "probs", "log_probs"),
-    "regression": ("mean", "gaussian"),
-}
+__all__ = ["Adapter", "call", "find", "listening"]
 
 
 def call(function: Callable[..., Any], inputs: Any) -> Any:
@@ -46,48 +42,64 @@ def find(module: nn.Module, name: str, role: str) -> Any:
 
 @dataclass(frozen=True)
 class Adapter:
-    """Names where outputs and embeddings are.
+    """Where outputs and embeddings are in a module, and what its outputs mean.
 
     Inputs are passed as ``function(inputs)``, a tuple of several as ``function(*inputs)``, and a
     dict as one argument.
 
     Args:
-        output: method or submodule (dotted) that turns inputs [n, ...] into outputs [n, C],
-            [n, S, C] (members), [n, C, *P] (places), or [n, D], [n, S, D] for regression.
+        output: method or submodule (dotted) that turns inputs [n, ...] into outputs [n, ...].
         embedding: a method; or a layer whose output, or with the suffix ``":input"`` whose input,
             is flattened to [n, E]; several layers are put side by side. A layer called more than
             once counts with its last call.
-        kind: "classification" or "regression".
-        output_is: "logits" (default), "probs" or "log_probs"; for regression "mean" (default),
-            "gaussian" ([..., 2 D]: mean, log-variance), or a function that splits outputs
-            [..., *] into mean [..., D] and variance [..., D] (or None).
-        axes: what the second axis of an output of three or more axes is: "members", "places"
-            (the classes come second, places after), or "auto": members where there are three
-            axes, places where there are more.
+        reading: what the outputs are (see :mod:`lightning_al.readings`): a reading, its name, or
+            ``{name: …, arguments}``. Without it, and without the two short forms below, outputs
+            [n, C] are logits of one class an item, and anything else is refused.
         head: method or submodule that turns embeddings [n, E] into outputs, for strategies that
             ask what the model makes of a changed embedding. Where the embedding is the input of
             the last layer (``"fc:input"``), that layer is found without a name.
+        pool: how an embedding with places, [n, E, *P], becomes [n, E]: "flatten" puts all numbers
+            side by side, "mean" averages over the places.
+        mask: of inputs that are mappings, the key of [n, *P] that says which places count (others
+            are padding); or a method of the module that gives it for inputs.
+        kind: short for a reading: "classification" is Classes(), "regression" is Numbers().
+        output_is: short for its ``given``: "logits", "probs", "log_probs"; "mean", "gaussian", or
+            a function that splits outputs.
+        members: short for its ``members``: outputs have the posterior samples on their second axis.
     """
 
     output: str = "forward"
     embedding: str | tuple[str, ...] | None = None
-    kind: Literal["classification", "regression"] = "classification"
-    output_is: str | Split | None = None
-    axes: Literal["auto", "members", "places"] = "auto"
+    reading: Any = None
     head: str | None = None
+    pool: Literal["flatten", "mean"] = "flatten"
+    mask: str | None = None
+    kind: Literal["classification", "regression"] | None = None
+    output_is: Any = None
+    members: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in READINGS:
-            raise ValueError(f"kind must be one of {', '.join(READINGS)}, got {self.kind!r}")
-        if isinstance(self.output_is, str) and self.output_is not in READINGS[self.kind]:
-            raise ValueError(
-                f"output_is of a {self.kind} is one of {', '.join(READINGS[self.kind])}"
-                f"{' or a function' if self.kind == 'regression' else ''}, got {self.output_is!r}"
-            )
-        if callable(self.output_is) and self.kind != "regression":
-            raise ValueError("output_is can be a function for kind='regression' only")
-        if self.axes not in ("auto", "members", "places"):
-            raise ValueError(f"axes must be auto, members or places, got {self.axes!r}")
+        if self.pool not in ("flatten", "mean"):
+            raise ValueError(f"pool is 'flatten' or 'mean', got {self.pool!r}")
+        short = self.kind is not None or self.output_is is not None or self.members
+        if self.reading is not None and short:
+            raise ValueError("kind, output_is and members are short for a reading; give either")
+        if self.kind not in (None, "classification", "regression"):
+            raise ValueError(f"kind must be classification or regression, got {self.kind!r}")
+        object.__setattr__(self, "reading", self._reading(short))
+        for name, usual in (("kind", None), ("output_is", None), ("members", False)):
+            object.__setattr__(self, name, usual)  # the reading says it all
+
+    def _reading(self, short: bool) -> Reading:
+        if self.reading is not None:
+            return reading_of(self.reading)
+        if not short:
+            return Undeclared()
+        if self.kind == "regression" or callable(self.output_is):
+            if self.kind == "classification":
+                raise ValueError("output_is can be a function for kind='regression' only")
+            return Numbers(given=self.output_is or "mean", members=self.members)
+        return Classes(given=self.output_is or "logits", members=self.members)
 
     @staticmethod
     def for_task(task: nn.Module) -> Adapter:
@@ -131,18 +143,27 @@ class Adapter:
         """Raw outputs [n, ...]."""
         return self.run(module, inputs)[0]
 
-    def embeddings(self, module: nn.Module, inputs: Any) -> Tensor:
-        """Embeddings [n, E]."""
-        embedding = self.run(module, inputs, embedding=True)[1]
-        assert embedding is not None
-        return embedding
+    def sampled(self, raw: Tensor) -> Tensor:
+        """Raw outputs of the module [n, ...] as those of its members [n, S, ...]."""
+        return raw if self.reading.members else raw.unsqueeze(1)
+
+    def places(self, module: nn.Module, inputs: Any) -> Tensor | None:
+        """Which places of the items count, bool [n, *P]; None where all do.
+
+        Raises:
+            LookupError: neither a key of the inputs nor a method of the module.
+        """
+        if self.mask is None:
+            return None
+        if isinstance(inputs, Mapping) and self.mask in inputs:
+            return cast(Tensor, inputs[self.mask]).bool()
+        return cast(Tensor, call(find(module, self.mask, "mask"), inputs)).bool()
 
     def _checked(self, raw: Any) -> Tensor:
-        if not isinstance(raw, Tensor) or raw.ndim < (1 if self.kind == "regression" else 2):
+        if not isinstance(raw, Tensor) or raw.ndim < 1:
             got = list(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
-            wanted = "[n, C] or [n, S, C]" if self.kind == "classification" else "[n, D]"
             raise ValueError(
-                f"{self.output} must return a tensor {wanted}, got {got}; name a method or layer "
+                f"{self.output} must return a tensor [n, ...], got {got}; name a method or layer "
                 "that does in Adapter(output=…)"
             )
         return raw
@@ -154,62 +175,9 @@ class Adapter:
                 f"the embedding {self.embedding!r} must be a tensor [{raw.shape[0]}, ...] with one "
                 f"row an item, got {got}"
             )
+        if self.pool == "mean" and part.ndim > 2:
+            part = part.flatten(2).mean(2)
         return part.reshape(part.shape[0], -1).float()
-
-    def fields(self, raw: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
-        """Those of probs, logits [n, S, C, *P], mean, variance [n, S, D] that ``needs`` names.
-
-        Raises:
-            LookupError: a field that such a model cannot give.
-        """
-        raw = raw.float()
-        have = self._classes(raw, needs) if self.kind == "classification" else self._moments(raw)
-        wanted = [name for name in needs if name != "embedding"]
-        if missing := [name for name in wanted if name not in have]:
-            raise LookupError(
-                f"the strategy needs {missing}, and this {self.kind} model gives "
-                f"{sorted(have)}" + ("" if self.kind == "classification" else _NO_VARIANCE)
-            )
-        return {name: have[name] for name in wanted}
-
-    def _classes(self, raw: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
-        members = self.axes == "members" or (self.axes == "auto" and raw.ndim == 3)
-        raw = raw if members else raw.unsqueeze(1)
-        if raw.ndim < 3:
-            raise ValueError(
-                f"{self.output} must return members [n, S, C], got {list(raw.shape)}; "
-                "use axes='auto'"
-            )
-        reading = self.output_is or "logits"
-        have: dict[str, Tensor] = {}
-        if reading == "probs":
-            have["probs"] = raw
-            have["logits"] = raw.log() if "logits" in needs else raw
-        else:
-            have["logits"] = raw
-            have["probs"] = raw.softmax(2) if "probs" in needs else raw
-        return have
-
-    def _moments(self, raw: Tensor) -> dict[str, Tensor]:
-        raw = raw.unsqueeze(1) if raw.ndim == 1 else raw
-        mean, variance = self._split(raw)
-        have = {"mean": mean} if variance is None else {"mean": mean, "variance": variance}
-        return {name: v.unsqueeze(1) if v.ndim == 2 else v for name, v in have.items()}
-
-    def _split(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
-        if callable(self.output_is):
-            return self.output_is(raw)
-        if self.output_is != "gaussian":
-            return raw, None
-        if raw.shape[-1] % 2:
-            raise ValueError(
-                f"a gaussian output is [n, 2 D] (mean, log-variance), got {list(raw.shape)}"
-            )
-        mean, log_variance = raw.chunk(2, dim=-1)
-        return mean, log_variance.exp()
-
-
-_NO_VARIANCE = "; a variance comes from output_is='gaussian' or a function that splits the output"
 
 
 @contextmanager

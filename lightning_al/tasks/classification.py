@@ -1,4 +1,4 @@
-"""Classification of items, or of places in items, by one network or an ensemble."""
+"""Classification: one class an item, by one network or an ensemble."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from lightning_al.networks import Ensemble, embedding_layer
+from lightning_al.networks.network_specs import gives_members
+from lightning_al.readings import Binary, Classes, Reading
 
 from .adapter import Adapter, call
 from .loss_head import LossHead
+from .metric_specs import MetricSpec
 from .metrics import CLASSIFICATION
-from .task import OptimizerName, Task
+from .task import OptimizerName, Task, network_adapter
 
-__all__ = ["Classification", "balanced_weights", "check_labels"]
+__all__ = ["Classification", "balanced_weights", "check_labels", "class_weights_of"]
 
 IGNORED = -100  # PyTorch's mark for places without a label
 
@@ -56,12 +58,32 @@ def balanced_weights(labels: Tensor, classes: int) -> Tensor:
     return torch.where(occurs, weights, torch.ones_like(weights))
 
 
+def class_weights_of(
+    given: Sequence[float] | Literal["balanced"] | None, classes: int
+) -> Tensor | None:
+    """Weights [C] of a loss as they are given; ones where they are to be balanced.
+
+    Raises:
+        ValueError: not C numbers from 0.
+    """
+    if given is None:
+        return None
+    weights = torch.ones(classes) if isinstance(given, str) else torch.tensor(given).float()
+    wrong = weights.shape != (classes,) or bool((weights < 0).any())
+    if wrong or (isinstance(given, str) and given != "balanced"):
+        raise ValueError(f"class_weights are {classes} numbers >= 0 or 'balanced', got {given}")
+    return weights
+
+
 class Classification(Task):
-    """Cross-entropy on logits [n, C], on members [n, S, C], or on places [n, C, *P].
+    """Cross-entropy on logits [n, C], or on members [n, S, C] of an ensemble.
 
     With an :class:`~lightning_al.networks.Ensemble` the loss is the sum of the members' mean
     losses, and the prediction the mean of their probabilities. Logged: ``train/loss``, and
     ``val/`` and ``test/`` ``accuracy``, ``balanced_accuracy``, ``auroc``, ``nll``, ``ece``.
+
+    Several labels an item are :class:`MultiLabelClassification`, a class for each of its places
+    :class:`PlaceClassification`.
 
     Args:
         network: module, or spec; its outputs are logits.
@@ -71,9 +93,11 @@ class Classification(Task):
         optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
         class_weights: C weights of the loss; "balanced" takes them from the labelled set at the
             start of each fit; None for none.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         loss_head: a head that learns, beside the task, to rank items by their loss; what the
             strategy ``learning-loss`` scores by.
+        one_logit: of two classes, the network gives one number, [n] or [n, 1] ([n, S, 1] with
+            members), which speaks for class 1.
 
     Raises:
         ValueError: settings that make no sense; in a fit, labels outside 0..C-1 (on a GPU they are
@@ -91,11 +115,14 @@ class Classification(Task):
         weight_decay: float = 0.0,
         optimizer: OptimizerName = "adam",
         class_weights: list[float] | Literal["balanced"] | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         loss_head: LossHead | None = None,
+        one_logit: bool = False,
     ) -> None:
         if classes is None or classes < 2:
             raise ValueError(f"a classification needs 2 classes or more, got {classes}")
+        if one_logit and classes != 2:
+            raise ValueError(f"one_logit is for 2 classes, got {classes}")
         super().__init__(
             network,
             optimizer=optimizer,
@@ -103,52 +130,48 @@ class Classification(Task):
             weight_decay=weight_decay,
             metrics=metrics,
             known=CLASSIFICATION,
-            settings={"classes": classes, "class_weights": class_weights},
+            settings={
+                "classes": classes,
+                "class_weights": class_weights,
+                **({"one_logit": True} if one_logit else {}),
+            },
             metric_arguments={"classes": classes},
             loss_head=loss_head,
         )
         self.classes = classes
         self.balanced = class_weights == "balanced"
-        weights = None
-        if class_weights is not None:
-            weights = torch.ones(classes) if self.balanced else torch.tensor(class_weights).float()  # type: ignore[arg-type]
-            if weights.shape != (classes,) or bool((weights < 0).any()):
-                raise ValueError(
-                    f"class_weights are {classes} numbers >= 0 or 'balanced', got {class_weights}"
-                )
-        self.register_buffer("class_weights", weights)
-        self._ensemble = isinstance(self.network, Ensemble)
+        self.register_buffer("class_weights", class_weights_of(class_weights, classes))
+        members = gives_members(self.network)
+        self.reading: Reading = Binary(members=members)
+        if not one_logit:
+            self.reading = Classes(classes, members=members)
         self._checked = False  # whether the labels of the running fit were looked at as a whole
 
     @property
     def adapter(self) -> Adapter:
         """Logits from the network (from ``forward`` in a subclass that overrides it)."""
         plain = type(self).forward is Classification.forward
-        place = embedding_layer(self.network)
-        names = (place,) if isinstance(place, str) else place
-        return Adapter(
-            output="network" if plain else "forward",
-            embedding=None if names is None else tuple(f"network.{name}" for name in names),
-            axes="members" if self._ensemble else "auto",
-        )
+        return network_adapter(self, self.reading, "network" if plain else "forward")
 
     def forward(self, *inputs: Any) -> Tensor:
-        """Logits [n, C], [n, S, C] or [n, C, *P]."""
+        """Logits [n, C], or [n, S, C] of an ensemble."""
         return self.network(*inputs)  # type: ignore[no-any-return]
 
     def raw(self, inputs: Any) -> Tensor:
         """What :meth:`forward` returns."""
         return call(self, inputs)  # type: ignore[no-any-return]
 
-    def _as_members(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Logits as [n, S, C, *P]."""
-        members = self._ensemble or (logits.ndim == 3 and targets.ndim == 1)
-        logits = logits if members else logits.unsqueeze(1)
-        n, classes, places = logits.shape[0], logits.shape[2], logits.shape[3:]
-        if classes != self.classes or targets.shape != (n, *places):
+    def _logits(self, raw: Tensor, targets: Tensor) -> Tensor:
+        """Logits [n, S, C] of raw outputs."""
+        logits = raw if self.reading.members else raw.unsqueeze(1)
+        if isinstance(self.reading, Binary):
+            return self.reading.fields(logits, ["logits"])["logits"]
+        if logits.ndim != 3 or logits.shape[2] != self.classes or targets.shape != raw.shape[:1]:
             raise ValueError(
                 f"{self.classes} classes and targets {list(targets.shape)} do not go with logits "
-                f"{list(logits.shape)} [n, S, C, ...]; the network's outputs must be the classes"
+                f"{list(raw.shape)}; the network's outputs must be the classes of each item "
+                "(several labels an item: MultiLabelClassification, a class a place: "
+                "PlaceClassification)"
             )
         return logits
 
@@ -156,36 +179,32 @@ class Classification(Task):
         """Cross-entropy; the sum over members."""
         if not self._checked and targets.device.type == "cpu":  # on a GPU a look would stall it
             check_labels(targets, self.classes)
-        if not self._ensemble and raw.shape == (len(targets), self.classes, *targets.shape[1:]):
+        if raw.shape == (*targets.shape, self.classes) and not self.reading.members:
             return F.cross_entropy(raw, targets.long(), weight=self.class_weights)
-        logits = self._as_members(raw, targets)
+        logits = self._logits(raw, targets.reshape(len(raw)))
         members = logits.shape[1]
-        repeated = targets.long().repeat_interleave(members, 0)
+        repeated = targets.long().reshape(-1).repeat_interleave(members, 0)
         loss = F.cross_entropy(logits.flatten(0, 1), repeated, weight=self.class_weights)
         return loss * members
 
     def item_losses(self, raw: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of each item [n], averaged over members and places with a label."""
-        logits = self._as_members(raw, targets)
-        repeated = targets.long().repeat_interleave(logits.shape[1], 0)
+        """Cross-entropy of each item [n], averaged over members."""
+        logits = self._logits(raw, targets.reshape(len(raw)))
+        repeated = targets.long().reshape(-1).repeat_interleave(logits.shape[1], 0)
         each = F.cross_entropy(
             logits.flatten(0, 1), repeated, weight=self.class_weights, reduction="none"
         )
-        told = (repeated != IGNORED).reshape(len(targets), -1).sum(1)
-        return each.reshape(len(targets), -1).sum(1) / told.clamp_min(1)
+        return each.reshape(len(targets), -1).mean(1)
 
     def log_probs(self, raw: Tensor, targets: Tensor) -> Tensor:
-        """Log of the members' mean probabilities [n, C, *P]."""
-        each = self._as_members(raw, targets).float().log_softmax(2)
+        """Log of the members' mean probabilities [n, C]."""
+        each = self._logits(raw, targets.reshape(len(raw))).float().log_softmax(2)
         return each.logsumexp(1) - math.log(each.shape[1])
 
     def measure(self, metrics: Sequence[Metric], raw: Tensor, targets: Tensor) -> None:
-        """Feed one batch; places count as items, those marked -100 do not count."""
+        """Feed one batch."""
         check_labels(targets, self.classes)
-        log_probs, targets = self.log_probs(raw, targets), targets.long()
-        if targets.ndim > 1:
-            log_probs = log_probs.movedim(1, -1)[targets != IGNORED]
-            targets = targets[targets != IGNORED]
+        log_probs, targets = self.log_probs(raw, targets), targets.long().reshape(len(raw))
         for metric in metrics:
             metric.update(log_probs, targets)
 
@@ -193,7 +212,8 @@ class Classification(Task):
         """Probabilities [n, C] of a batch as in testing, or of a bare tensor of inputs."""
         inputs = batch if isinstance(batch, Tensor) else self.split(batch)[0]
         adapter = self.adapter
-        return adapter.fields(adapter.outputs(self, inputs), ["probs"])["probs"].mean(1)
+        raw = adapter.sampled(adapter.outputs(self, inputs))
+        return self.reading.fields(raw, ["probs"])["probs"].mean(1)
 
     def on_fit_start(self) -> None:
         """Look at the labels once; set balanced weights."""

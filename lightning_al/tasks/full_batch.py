@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torchmetrics import Metric
 
-from lightning_al.registry import Registry
-
-from .metrics import REGRESSION, metric_dict
+from .metric_feeding import MetricFamily
+from .metric_specs import ChosenMetrics, MetricSpec
 from .task import Task
 
-__all__ = ["REGRESSION_METRICS", "FullBatch", "SquaredError"]
-
-
-class SquaredError(Metric):
-    """Mean squared error over items and outputs, in squared target units; summed in float64."""
-
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, mean: Tensor, variance: Tensor, targets: Tensor) -> None:
-        """Add a batch; each [n, D]."""
-        self.total += (mean.double() - targets.double()).square().sum()
-        self.count += targets.numel()
-
-    def compute(self) -> Tensor:
-        """The mean so far."""
-        return self.total / self.count
-
-
-REGRESSION_METRICS: Registry[Metric] = Registry("regression metric")
-for _name in REGRESSION.names():
-    REGRESSION_METRICS.register(_name)(REGRESSION.factory(_name))
-REGRESSION_METRICS.register("mse")(SquaredError)
+__all__ = ["FullBatch"]
 
 
 class FullBatch(Task):
@@ -56,10 +23,11 @@ class FullBatch(Task):
     precision of the Trainer.
 
     Args:
-        metrics: names of the metrics to log on validation and test data; None for all.
-        known: metrics there are.
+        metrics: those to log on validation and test data, see
+            :meth:`~lightning_al.tasks.metric_specs.ChosenMetrics.of`; None for all with a name.
+        known: the family of metrics of the task's predictions.
         settings: hyper-parameters, plain values.
-        metric_arguments: passed to each metric.
+        metric_arguments: sizes of the predictions, for the metrics.
     """
 
     full_batch = True
@@ -67,19 +35,16 @@ class FullBatch(Task):
     def __init__(
         self,
         *,
-        metrics: Sequence[str] | None,
-        known: Registry[Metric],
+        metrics: Sequence[MetricSpec] | None,
+        known: MetricFamily,
         settings: Mapping[str, Any],
-        metric_arguments: Mapping[str, Any],
+        metric_arguments: Mapping[str, int],
     ) -> None:
         LightningModule.__init__(self)  # not Task's: there is no network, no optimiser
         self.automatic_optimization = False
-        names = known.names() if metrics is None else list(metrics)
-        for name in names:
-            known.factory(name)
-        self._build_metrics = partial(metric_dict, known, names, **metric_arguments)
+        self._build_metrics = ChosenMetrics.of(known, metrics, metric_arguments)
         self.metrics = nn.ModuleDict()
-        self.save_hyperparameters({**settings, "metrics": metrics and list(metrics)})
+        self.save_hyperparameters({**settings, "metrics": self._build_metrics.plain})
         self._learned = False  # in the fit that runs
 
     def learn(self, inputs: Any, targets: Tensor) -> None:

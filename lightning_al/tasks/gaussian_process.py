@@ -13,10 +13,12 @@ from torchmetrics import Metric
 from lightning_al.gp import AnyPrior, ExactGP, GammaPrior, Prior, Stationary, cholesky, fit_exact
 from lightning_al.gp.foreign import Foreign, fit_foreign
 from lightning_al.randomness import generator
+from lightning_al.readings import Numbers
 
 from .adapter import Adapter
-from .full_batch import REGRESSION_METRICS
 from .gp_base import MODES, GaussianProcess
+from .metric_specs import MetricSpec
+from .metrics import REGRESSION_METRICS
 
 __all__ = ["GPRegression", "Priors", "Process", "RegressionMode", "Variance", "halves"]
 
@@ -78,7 +80,7 @@ class GPRegression(GaussianProcess):
         noise: the same, variance of the noise.
         standardize: see above; on unless "published" or "gamma".
         variance: "latent" or "predictive".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         starts: searches, of which the best counts: the first from where it should start, the
             others from there with each inverse softplus times U[0.5, 1.5], drawn by torch's seed
             (that of the round, in a run). None: 5 with "gamma", else 1.
@@ -106,7 +108,7 @@ class GPRegression(GaussianProcess):
         noise: float | None = None,
         standardize: bool | None = None,
         variance: Variance = "latent",
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         starts: int | None = None,
         safety: bool | None = None,
     ) -> None:
@@ -146,7 +148,7 @@ class GPRegression(GaussianProcess):
                 "safety": safety,
                 **({"kernel": kernel} if ours else {}),
             },
-            metric_arguments={},
+            metric_arguments={"outputs": outputs - bool(safety)},
             modes=(*MODES, "gamma"),
         )
         self.outputs, self.variance, self.safety = outputs, variance, bool(safety)
@@ -168,7 +170,7 @@ class GPRegression(GaussianProcess):
     @property
     def adapter(self) -> Adapter:
         """Moments in target units."""
-        return Adapter("predictions", "scaled", kind="regression", output_is=halves)
+        return Adapter("predictions", "scaled", Numbers(self.outputs, halves))
 
     # --- the fit -----------------------------------------------------------------------------
 

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lightning_al.gp import Prior, Stationary
 from lightning_al.posteriors import LatentQuantiles
-from lightning_al.registry import Registry
 
 from .full_batch import FullBatch
+from .metric_feeding import MetricFamily
+from .metric_specs import MetricSpec
 
 __all__ = ["GaussianProcess", "Mode"]
 
@@ -40,10 +40,10 @@ class GaussianProcess(FullBatch):
         hyperparameters: str,
         values: dict[str, Any],
         standardize: bool | None,
-        metrics: Sequence[str] | None,
-        known: Registry[Metric],
+        metrics: Sequence[MetricSpec] | None,
+        known: MetricFamily,
         settings: dict[str, Any],
-        metric_arguments: dict[str, Any],
+        metric_arguments: dict[str, int],
         modes: Sequence[str] = MODES,
     ) -> None:
         if hyperparameters not in modes:

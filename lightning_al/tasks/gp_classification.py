@@ -10,10 +10,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_al.gp import BinaryLaplace, Stationary, fit_laplace, sigmoid_mean
+from lightning_al.readings import Classes
 
 from .adapter import Adapter
 from .classification import check_labels
 from .gp_base import GaussianProcess, Mode
+from .metric_specs import MetricSpec
 from .metrics import CLASSIFICATION
 
 __all__ = ["GPClassification"]
@@ -45,7 +47,7 @@ class GPClassification(GaussianProcess):
         lengthscale: value, or where the search starts.
         outputscale: the same, prior variance of the latent function.
         standardize: take features to mean 0 and deviation 1; on unless "published".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
 
     Raises:
         ValueError: settings that make no sense; in a fit, labels outside 0..C-1.
@@ -63,7 +65,7 @@ class GPClassification(GaussianProcess):
         lengthscale: float | list[float] | None = None,
         outputscale: float | None = None,
         standardize: bool | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
     ) -> None:
         if classes is None or classes < 2:
             raise ValueError(f"a classification needs 2 classes or more, got {classes}")
@@ -87,7 +89,7 @@ class GPClassification(GaussianProcess):
     @property
     def adapter(self) -> Adapter:
         """Probabilities."""
-        return Adapter("probabilities", "scaled", output_is="probs")
+        return Adapter("probabilities", "scaled", Classes(self.classes, "probs"))
 
     def learn(self, inputs: Any, targets: Tensor) -> None:
         """Find the modes for all labelled items, after the search for hyper-parameters."""

@@ -45,15 +45,18 @@ def find_head(
     kept = next(iter(inner.parameters()), raw)
     place = torch.device(raw.device if device is None else device)
     inner.to(place)
-    field = "logits" if adapter.kind == "classification" else "mean"
+    field = "logits" if adapter.reading.kind == "classification" else "mean"
+
+    def fields(raw: Tensor) -> Tensor:
+        return adapter.reading.fields(adapter.sampled(raw), [field])[field]
 
     def head(points: Tensor) -> Tensor:
         out = inner(points.to(place, kept.dtype))
         home = next(iter(module.parameters()), out).device  # adapters may use the module's buffers
-        return adapter.fields(out.to(home), [field])[field].to(points.device)
+        return fields(out.to(home)).to(points.device)
 
     with torch.no_grad():
-        _check(head, embedding, adapter.fields(raw, [field])[field], raw.dtype, type(module))
+        _check(head, embedding, fields(raw), raw.dtype, type(module))
     return head
 
 

@@ -12,9 +12,11 @@ from torch import Tensor
 from lightning_al.gp import MixtureGP, Prior, sample_posterior
 from lightning_al.gp.evidence import evidence, numbers
 from lightning_al.posteriors import LatentQuantiles
+from lightning_al.readings import Numbers
 
 from .adapter import Adapter
 from .gaussian_process import GPRegression, Process, RegressionMode, Variance, halves
+from .metric_specs import MetricSpec
 
 __all__ = ["MarginalGPRegression"]
 
@@ -49,7 +51,7 @@ class MarginalGPRegression(GPRegression):
         noise: median of the variance of the noise.
         standardize: features and targets; on unless "gamma".
         variance: "latent" or "predictive".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         starts: searches for the mode, of which the best counts.
         safety: whether the last output is the safety measurement.
         warm_up: trajectories before the first draw.
@@ -74,7 +76,7 @@ class MarginalGPRegression(GPRegression):
         noise: float | None = None,
         standardize: bool | None = None,
         variance: Variance = "latent",
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         starts: int | None = None,
         safety: bool | None = None,
         warm_up: int = 60,
@@ -112,7 +114,7 @@ class MarginalGPRegression(GPRegression):
     @property
     def adapter(self) -> Adapter:
         """The S processes, in target units."""
-        return Adapter("members", "scaled", kind="regression", output_is=halves)
+        return Adapter("members", "scaled", Numbers(self.outputs, halves, members=True))
 
     @property
     def posterior(self) -> LatentQuantiles:

@@ -1,206 +1,184 @@
-"""Metrics of predictive distributions, summed over batches and ranks of any size.
+"""Metrics of predictive distributions by name, one family for each kind of prediction.
 
-Classification metrics are fed log-probabilities [n, C] and labels [n]; regression metrics mean,
-variance and targets, each [n, D], in target units.
+What a batch of a family is, and what a metric of torchmetrics or of a user's own in it is fed:
+
+- ``CLASSIFICATION``: log-probabilities [n, C] and labels [n] (int64); others' metrics are fed
+  probabilities, those of torchmetrics for two classes ("Binary…") the probability of class 1 [n].
+- ``PLACES``: the same of every place in every item, see :func:`places_as_items`; [M, C] and [M].
+- ``MULTILABEL``: probabilities [n, L] and targets [n, L] of 0 and 1 (int64), for all alike.
+- ``REGRESSION``: mean, variance, targets, each [n, D], in target units; others' metrics are fed
+  mean and targets ([n] where D is 1), or all three where their ``update`` takes three. Over several
+  outputs the mean of what they compute for each is logged.
+
+Where torchmetrics has a metric in the meaning that a name has here, it is torchmetrics'; the rest
+is in :mod:`~lightning_al.tasks.metric_classes` and ``ranking_metrics``, which say why.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.classification import (
+    MulticlassJaccardIndex,
+    MultilabelAccuracy,
+    MultilabelExactMatch,
+    MultilabelF1Score,
+)
 
-from lightning_al.registry import Registry
+from . import metric_classes as own
+from . import metric_feeding as feeding
+from .metric_classes import gaussian_nll
+from .metric_feeding import Fed, MetricFamily, as_they_are
+from .ranking_metrics import AUROC, LabelsAUROC
 
-__all__ = ["CLASSIFICATION", "REGRESSION", "gaussian_nll", "metric_dict"]
+__all__ = [
+    "CLASSIFICATION",
+    "MULTILABEL",
+    "PLACES",
+    "REGRESSION",
+    "REGRESSION_METRICS",
+    "gaussian_nll",
+    "places_as_items",
+]
 
-CLASSIFICATION: Registry[Metric] = Registry("classification metric")
-REGRESSION: Registry[Metric] = Registry("regression metric")
+IGNORED = -100  # PyTorch's mark for places without a label
+
+CLASSIFICATION = MetricFamily(
+    "classification metric",
+    feeds="probabilities [n, C] and labels [n]",
+    offers=feeding.class_offers,
+    fed=feeding.class_fed,
+    example=feeding.class_example,
+)
+MULTILABEL = MetricFamily(
+    "multi-label metric",
+    feeds="probabilities [n, L] and targets 0 or 1 [n, L]",
+    offers=feeding.label_offers,
+    fed=feeding.label_fed,
+    example=feeding.label_example,
+)
+REGRESSION = MetricFamily(
+    "regression metric",
+    feeds="mean and targets, or mean, variance and targets, each [n, D] ([n] where D is 1)",
+    offers=feeding.output_offers,
+    fed=feeding.output_fed,
+    example=feeding.output_example,
+)
 
 
-def metric_dict(
-    registry: Registry[Metric], names: Sequence[str] | None, **kwargs: Any
-) -> nn.ModuleDict:
-    """The named metrics, or all, each for itself.
-
-    Raises:
-        LookupError: an unknown name; the message lists the valid ones.
-    """
-    chosen = registry.names() if names is None else names
-    return nn.ModuleDict({name: registry.build(name, **kwargs) for name in chosen})
-
-
-def gaussian_nll(mean: Tensor, variance: Tensor, targets: Tensor) -> Tensor:
-    """Negative log-density in nats, [n, D] each -> [n], added over the outputs."""
-    each = math.log(2 * math.pi) + variance.log() + (targets - mean).square() / variance
-    return each.sum(-1) / 2
-
-
-class _Mean(Metric):
-    """Mean over items of ``values``."""
-
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
-    total: Tensor
-    count: Tensor
-
-    def __init__(self, classes: int | None = None) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
-
-    def values(self, *batch: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def update(self, *batch: Tensor) -> None:
-        values = self.values(*batch)
-        self.total += values.sum()
-        self.count += values.numel()
-
-    def compute(self) -> Tensor:
-        return self.total / self.count
+# --- classes -------------------------------------------------------------------------------------
 
 
 @CLASSIFICATION.register("accuracy")
-class Accuracy(_Mean):
-    """Share of items whose most probable class is the label."""
-
-    higher_is_better = True
-
-    def values(self, *batch: Tensor) -> Tensor:
-        log_probs, labels = batch
-        return (log_probs.argmax(1) == labels).float()
-
-
-@CLASSIFICATION.register("nll")
-class NegativeLogLikelihood(_Mean):
-    """Mean of -log p(label), in nats."""
-
-    def values(self, *batch: Tensor) -> Tensor:
-        log_probs, labels = batch
-        return -log_probs.gather(1, labels[:, None])[:, 0]
+def _accuracy(classes: int) -> Metric:
+    return own.Accuracy(classes)
 
 
 @CLASSIFICATION.register("balanced_accuracy")
-class BalancedAccuracy(Metric):
-    """Mean over the classes that occur of the share of their items that is recognised."""
-
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
-    right: Tensor
-    count: Tensor
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-        self.add_state("right", torch.zeros(classes), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros(classes), dist_reduce_fx="sum")
-
-    def update(self, log_probs: Tensor, labels: Tensor) -> None:
-        hits = labels[log_probs.argmax(1) == labels]
-        self.right += torch.bincount(hits, minlength=self.classes)
-        self.count += torch.bincount(labels, minlength=self.classes)
-
-    def compute(self) -> Tensor:
-        recall: Tensor = (self.right / self.count)[self.count > 0].mean()
-        return recall
-
-
-@CLASSIFICATION.register("ece")
-class CalibrationError(Metric):
-    """Expected calibration error of the most probable class over 15 equal bins.
-
-    Guo, Pleiss, Sun, Weinberger (2017), "On Calibration of Modern Neural Networks".
-    """
-
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
-    sums: Tensor
-
-    def __init__(self, classes: int | None = None, bins: int = 15) -> None:
-        super().__init__()
-        self.bins = bins
-        self.add_state("sums", torch.zeros(3, bins), dist_reduce_fx="sum")
-
-    def update(self, log_probs: Tensor, labels: Tensor) -> None:
-        confidence, label = log_probs.exp().max(1)
-        bin = (confidence * self.bins).ceil().long().sub(1).clamp(0, self.bins - 1)
-        right = (label == labels).to(confidence.dtype)
-        each = torch.stack([torch.ones_like(right), confidence, right])
-        self.sums.index_add_(1, bin, each.to(self.sums.dtype))
-
-    def compute(self) -> Tensor:
-        count, confidence, right = self.sums
-        return (confidence - right).abs().sum() / count.sum()
+def _balanced_accuracy(classes: int) -> Metric:
+    return own.BalancedAccuracy(classes)
 
 
 @CLASSIFICATION.register("auroc")
-class AUROC(Metric):
-    """Area under the ROC curve, one class against the rest, mean over the classes that occur.
+def _auroc(classes: int) -> Metric:
+    return AUROC(classes)
 
-    A class without positive or without negative items is left out; nan where none is left.
+
+@CLASSIFICATION.register("nll")
+def _nll(classes: int) -> Metric:
+    return own.NegativeLogLikelihood()
+
+
+@CLASSIFICATION.register("ece")
+def _ece(classes: int, bins: int = 15) -> Metric:
+    return own.CalibrationError(bins)
+
+
+# --- places --------------------------------------------------------------------------------------
+
+PLACES = MetricFamily(
+    "metric of places",
+    feeds="probabilities [M, C] and labels [M] of all places",
+    offers=feeding.class_offers,
+    fed=feeding.class_fed,
+    example=feeding.class_example,
+)
+for _name in CLASSIFICATION:
+    if _name != "auroc":  # it keeps C + 1 numbers a place until the end
+        PLACES.register(_name)(CLASSIFICATION.factory(_name))
+
+
+@PLACES.register("mean_iou")
+def _mean_iou(classes: int) -> Metric:
+    """Intersection over union of each class over all places, mean over those that occur.
+
+    A class occurs where a place has it or is taken for it.
     """
+    return Fed(MulticlassJaccardIndex(classes, validate_args=False), as_they_are)
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
-    rows: list[Tensor]
 
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-        # one flat state: a rank without items takes part in the sync with an empty vector
-        self.add_state("rows", [], dist_reduce_fx="cat")
+def places_as_items(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [n, C, *P], labels [n, *P] -> [M, C], [M]: places not marked -100."""
+    told = labels != IGNORED
+    return log_probs.movedim(1, -1)[told], labels[told]
 
-    def update(self, log_probs: Tensor, labels: Tensor) -> None:
-        rows = torch.cat([log_probs, labels[:, None].to(log_probs.dtype)], 1)
-        self.rows.append(rows.flatten())
 
-    def compute(self) -> Tensor:
-        rows = dim_zero_cat(self.rows).reshape(-1, self.classes + 1)
-        scores, labels = rows[:, :-1], rows[:, -1]
-        areas = []
-        for c in range(self.classes):
-            positive, negative = scores[labels == c, c], scores[labels != c, c].sort().values
-            if len(positive) and len(negative):
-                below = torch.searchsorted(negative, positive)
-                upto = torch.searchsorted(negative, positive, right=True)
-                areas.append((below + upto).float().mean() / (2 * len(negative)))
-        return torch.stack(areas).mean() if areas else scores.new_tensor(torch.nan)
+# --- labels --------------------------------------------------------------------------------------
+
+
+@MULTILABEL.register("accuracy")
+def _labels_accuracy(labels: int) -> Metric:
+    """Share of labels, over all items, that are told right at probability 0.5."""
+    return Fed(MultilabelAccuracy(labels, average="micro", validate_args=False), as_they_are)
+
+
+@MULTILABEL.register("exact_match")
+def _exact_match(labels: int) -> Metric:
+    """Share of items whose labels are all told right at probability 0.5."""
+    return Fed(MultilabelExactMatch(labels, validate_args=False), as_they_are)
+
+
+@MULTILABEL.register("macro_f1")
+def _macro_f1(labels: int) -> Metric:
+    """Mean over labels of F1 at probability 0.5; 0 for a label that neither occurs nor is told."""
+    return Fed(MultilabelF1Score(labels, average="macro", validate_args=False), as_they_are)
+
+
+@MULTILABEL.register("auroc")
+def _labels_auroc(labels: int) -> Metric:
+    return LabelsAUROC(labels)
+
+
+@MULTILABEL.register("nll")
+def _labels_nll(labels: int) -> Metric:
+    return own.LabelsNegativeLogLikelihood()
+
+
+# --- numbers -------------------------------------------------------------------------------------
 
 
 @REGRESSION.register("mae")
-class AbsoluteError(_Mean):
-    """Mean absolute error, in target units."""
-
-    def values(self, *batch: Tensor) -> Tensor:
-        mean, _, targets = batch
-        return (mean - targets).abs()
+def _mae(outputs: int = 1) -> Metric:
+    """Mean absolute error over items and outputs, in target units."""
+    return own.AbsoluteError()
 
 
 @REGRESSION.register("rmse")
-class RootSquaredError(_Mean):
-    """Root of the mean squared error, in target units."""
-
-    def values(self, *batch: Tensor) -> Tensor:
-        mean, _, targets = batch
-        return (mean - targets).square()
-
-    def compute(self) -> Tensor:
-        return super().compute().sqrt()
+def _rmse(outputs: int = 1) -> Metric:
+    """Root of the mean squared error over items and outputs, in target units."""
+    return own.SquaredError(root=True)
 
 
 @REGRESSION.register("nll")
-class GaussianNegativeLogLikelihood(_Mean):
-    """Mean of -log p(target) in nats, under a Gaussian with the predictive mean and variance."""
+def _gaussian_nll(outputs: int = 1) -> Metric:
+    return own.GaussianNegativeLogLikelihood()
 
-    def values(self, *batch: Tensor) -> Tensor:
-        return gaussian_nll(*batch)
+
+REGRESSION_METRICS = REGRESSION.copied()
+"""Of tasks that are fitted to all labelled items at once: ``mse`` beside the others."""
+
+
+@REGRESSION_METRICS.register("mse")
+def _mse(outputs: int = 1) -> Metric:
+    """Mean squared error over items and outputs, in squared target units; summed in float64."""
+    return own.SquaredError(double=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,12 +10,14 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lightning_al.networks import embedding_layer
+from lightning_al.networks.network_specs import gives_members
+from lightning_al.readings import Numbers
 
 from .adapter import Adapter
 from .loss_head import LossHead
+from .metric_specs import MetricSpec
 from .metrics import REGRESSION
-from .task import OptimizerName, Task
+from .task import OptimizerName, Task, network_adapter
 
 __all__ = ["Regression"]
 
@@ -46,7 +48,7 @@ class Regression(Task):
         weight_decay: of the optimiser.
         optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
         standardize_targets: see above.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         loss_head: a head that learns, beside the task, to rank items by their loss; what the
             strategy ``learning-loss`` scores by.
 
@@ -68,7 +70,7 @@ class Regression(Task):
         weight_decay: float = 0.0,
         optimizer: OptimizerName = "adam",
         standardize_targets: bool = True,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         loss_head: LossHead | None = None,
     ) -> None:
         if likelihood not in ("mse", "gaussian"):
@@ -87,10 +89,12 @@ class Regression(Task):
                 "likelihood": likelihood,
                 "standardize_targets": standardize_targets,
             },
-            metric_arguments={},
+            metric_arguments={"outputs": outputs},
             loss_head=loss_head,
         )
         self.outputs, self.likelihood = outputs, likelihood
+        members = gives_members(self.network)
+        self.reading = Numbers(outputs, given=self.moments, members=members)
         self.standardize_targets = standardize_targets
         self.register_buffer("target_mean", torch.zeros(outputs))
         self.register_buffer("target_std", torch.ones(outputs))
@@ -100,14 +104,12 @@ class Regression(Task):
     @property
     def adapter(self) -> Adapter:
         """Moments in target units, from the network's outputs."""
-        place = embedding_layer(self.network)
-        names = (place,) if isinstance(place, str) else place
-        return Adapter(
-            output="network",
-            embedding=None if names is None else tuple(f"network.{name}" for name in names),
-            kind="regression",
-            output_is=self.moments,
-        )
+        return network_adapter(self, self.reading)
+
+    @staticmethod
+    def network_outputs(targets: int, arguments: Mapping[str, Any]) -> int:
+        """How many outputs the network needs for so many targets, under some arguments."""
+        return targets * (2 if arguments.get("likelihood") == "gaussian" else 1)
 
     def _standardised(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance [n, ..., D] in standardised units."""
@@ -133,7 +135,7 @@ class Regression(Task):
     def mixture(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance [n, D] of the predictive distribution, members mixed."""
         mean, variance = self.moments(raw.float())
-        if mean.ndim == 2:
+        if not self.reading.members:
             return mean, variance
         return mean.mean(1), variance.mean(1) + mean.var(1, unbiased=False)
 
@@ -152,7 +154,13 @@ class Regression(Task):
         """Mean, squared error and log-variance [n, ..., D] in standardised units."""
         mean, log_variance = self._standardised(raw)
         goal = (self._targets(targets) - self.target_mean) / self.target_std
-        squared = (mean - (goal if mean.ndim == 2 else goal.unsqueeze(1))).square()
+        several = self.reading.members
+        if mean.ndim != (3 if several else 2):
+            raise ValueError(
+                f"outputs must be {'[n, S, D]' if several else '[n, D]'}, got {list(raw.shape)}; a "
+                "network of several members says so by `gives_members = True`"
+            )
+        squared = (mean - (goal.unsqueeze(1) if several else goal)).square()
         return mean, squared, log_variance
 
     def item_losses(self, raw: Tensor, targets: Tensor) -> Tensor:
@@ -166,12 +174,16 @@ class Regression(Task):
         """Mean over items and outputs, sum over members."""
         mean, squared, log_variance = self._errors(raw, targets)
         if log_variance is None:
-            each = squared.detach() if mean.ndim == 2 else squared.detach().mean(1)
+            each = squared.detach().mean(1) if self.reading.members else squared.detach()
             self._residuals[0] = self._residuals[0] + each.sum(0)
             self._residuals[1] += len(each)
-            return squared.mean() * (1 if mean.ndim == 2 else mean.shape[1])
+            return squared.mean() * self._count(mean)
         nll = 0.5 * (log_variance + squared * (-log_variance).exp())
-        return nll.mean() * (1 if mean.ndim == 2 else mean.shape[1])
+        return nll.mean() * self._count(mean)
+
+    def _count(self, mean: Tensor) -> int:
+        """How many members there are."""
+        return mean.shape[1] if self.reading.members else 1
 
     def measure(self, metrics: Sequence[Metric], raw: Tensor, targets: Tensor) -> None:
         """Feed one batch, in target units."""

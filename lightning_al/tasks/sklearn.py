@@ -19,13 +19,15 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_al.randomness import seeded
-from lightning_al.registry import Registry
+from lightning_al.readings import Classes, Numbers
 from lightning_al.spec import find
 
 from .adapter import Adapter
 from .classification import check_labels
-from .full_batch import REGRESSION_METRICS, FullBatch
-from .metrics import CLASSIFICATION
+from .full_batch import FullBatch
+from .metric_feeding import MetricFamily
+from .metric_specs import MetricSpec
+from .metrics import CLASSIFICATION, REGRESSION_METRICS
 
 __all__ = ["SklearnClassification", "SklearnRegression", "find_estimator"]
 
@@ -80,10 +82,10 @@ class _Sklearn(FullBatch):
         params: Mapping[str, Any] | None,
         *,
         method: str,
-        metrics: Sequence[str] | None,
-        known: Registry[Metric],
+        metrics: Sequence[MetricSpec] | None,
+        known: MetricFamily,
         settings: dict[str, Any],
-        metric_arguments: dict[str, Any],
+        metric_arguments: dict[str, int],
         y: Tensor,
     ) -> None:
         from sklearn.base import clone  # inside: scikit-learn loads slowly
@@ -204,7 +206,7 @@ class SklearnClassification(_Sklearn):
             is given again when loading: ``load_from_checkpoint(path, estimator=...)``.
         classes: C.
         params: arguments of the estimator.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
 
     Raises:
         ValueError: an estimator without probabilities; in a fit, labels outside 0..C-1.
@@ -216,7 +218,7 @@ class SklearnClassification(_Sklearn):
         estimator: Any = "RandomForestClassifier",
         classes: int | None = None,
         params: dict[str, Any] | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
     ) -> None:
         if classes is None or classes < 2:
             raise ValueError(f"a classification needs 2 classes or more, got {classes}")
@@ -235,7 +237,7 @@ class SklearnClassification(_Sklearn):
     @property
     def adapter(self) -> Adapter:
         """Probabilities of all members."""
-        return Adapter("raw", "features", output_is="probs", axes="members")
+        return Adapter("raw", "features", Classes(self.classes, "probs", members=True))
 
     def _checked(self, targets: Tensor) -> Tensor:
         check_labels(targets, self.classes)
@@ -299,7 +301,7 @@ class SklearnRegression(_Sklearn):
         estimator: see :class:`SklearnClassification`.
         outputs: D.
         params: arguments of the estimator.
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
 
     Raises:
         ValueError: settings that make no sense, or targets of another shape.
@@ -313,7 +315,7 @@ class SklearnRegression(_Sklearn):
         estimator: Any = "RandomForestRegressor",
         outputs: int | None = 1,
         params: dict[str, Any] | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
     ) -> None:
         if outputs is None or outputs < 1:
             raise ValueError(f"a regression needs 1 output or more, got {outputs}")
@@ -324,7 +326,7 @@ class SklearnRegression(_Sklearn):
             metrics=metrics,
             known=REGRESSION_METRICS,
             settings={"outputs": outputs},
-            metric_arguments={},
+            metric_arguments={"outputs": outputs},
             y=torch.zeros((0,) if outputs == 1 else (0, outputs), dtype=torch.float64),
         )
         self.outputs = outputs
@@ -333,7 +335,7 @@ class SklearnRegression(_Sklearn):
     @property
     def adapter(self) -> Adapter:
         """Means, and the variance where the estimator gives one."""
-        return Adapter("raw", "features", kind="regression", output_is=self._split)
+        return Adapter("raw", "features", Numbers(self.outputs, self._split, members=True))
 
     @property
     def _has_std(self) -> bool:

@@ -12,6 +12,7 @@ from lightning_al.gp import SparseGP, Stationary, fit_sparse
 from lightning_al.gp.sparse import greedy_points
 
 from .gaussian_process import GPRegression, Priors, Process, RegressionMode, Variance
+from .metric_specs import MetricSpec
 
 __all__ = ["SparseGPRegression"]
 
@@ -37,7 +38,7 @@ class SparseGPRegression(GPRegression):
         noise: the same, variance of the noise.
         standardize: features and targets; on unless "gamma".
         variance: "latent" or "predictive".
-        metrics: names of those to log; None for all.
+        metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         starts: searches, of which the best counts.
         safety: whether the last output is the safety measurement.
 
@@ -60,7 +61,7 @@ class SparseGPRegression(GPRegression):
         noise: float | None = None,
         standardize: bool | None = None,
         variance: Variance = "latent",
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[MetricSpec] | None = None,
         starts: int | None = None,
         safety: bool | None = None,
     ) -> None:

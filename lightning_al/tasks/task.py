@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -11,14 +10,16 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lightning_al.networks import build, spec_of
+from lightning_al.networks import build, embedding_layer, spec_of
+from lightning_al.readings import Reading
 from lightning_al.registry import Registry
 
 from .adapter import Adapter, call, listening
 from .loss_head import LossHead, LossPredictor, ranking_loss
-from .metrics import metric_dict
+from .metric_feeding import MetricFamily
+from .metric_specs import ChosenMetrics, MetricSpec
 
-__all__ = ["OPTIMIZERS", "OptimizerName", "Task"]
+__all__ = ["OPTIMIZERS", "OptimizerName", "Task", "network_adapter"]
 
 OptimizerName = Literal["adam", "adamw", "sgd"]
 OPTIMIZERS: Registry[torch.optim.Optimizer] = Registry("optimizer")
@@ -30,6 +31,21 @@ LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 @OPTIMIZERS.register("sgd")
 def _sgd(params: Any, **kwargs: Any) -> torch.optim.SGD:
     return torch.optim.SGD(params, momentum=0.9, **kwargs)
+
+
+def network_adapter(task: Any, reading: Reading, output: str = "network", **more: Any) -> Adapter:
+    """How a task is read whose outputs are those of its ``network``.
+
+    Args:
+        task: with a ``network``.
+        reading: what the outputs are.
+        output: where they are.
+        more: passed to the adapter.
+    """
+    place = embedding_layer(task.network)
+    names = (place,) if isinstance(place, str) else place
+    embedding = None if names is None else tuple(f"network.{name}" for name in names)
+    return Adapter(output=output, embedding=embedding, reading=reading, **more)
 
 
 class Task(LightningModule):
@@ -48,10 +64,11 @@ class Task(LightningModule):
         optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
         lr: learning rate.
         weight_decay: of the optimiser.
-        metrics: names of the metrics to log on validation and test data; None for all.
-        known: metrics there are.
+        metrics: those to log on validation and test data, see
+            :meth:`~lightning_al.tasks.metric_specs.ChosenMetrics.of`; None for all with a name.
+        known: the family of metrics of the task's predictions.
         settings: further hyper-parameters, plain values.
-        metric_arguments: passed to each metric.
+        metric_arguments: sizes of the predictions, for the metrics.
         loss_head: a head that learns to rank items by their loss, trained beside the task.
     """
 
@@ -65,20 +82,17 @@ class Task(LightningModule):
         optimizer: str,
         lr: float,
         weight_decay: float,
-        metrics: Sequence[str] | None,
-        known: Registry[Metric],
+        metrics: Sequence[MetricSpec] | None,
+        known: MetricFamily,
         settings: Mapping[str, Any],
-        metric_arguments: Mapping[str, Any],
+        metric_arguments: Mapping[str, int],
         loss_head: LossHead | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.network = build(network)
         OPTIMIZERS.factory(optimizer)
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
-        names = known.names() if metrics is None else list(metrics)
-        for name in names:
-            known.factory(name)
-        self._build_metrics = partial(metric_dict, known, names, **metric_arguments)
+        self._build_metrics = ChosenMetrics.of(known, metrics, metric_arguments)
         self.metrics = nn.ModuleDict()  # by stage, each built when it is first wanted
         spec = spec_of(self.network)
         plain = {
@@ -86,7 +100,7 @@ class Task(LightningModule):
             "optimizer": optimizer,
             "lr": lr,
             "weight_decay": weight_decay,
-            "metrics": None if metrics is None else list(metrics),
+            "metrics": self._build_metrics.plain,
             **settings,
         }
         self.loss_head: LossPredictor | None = None

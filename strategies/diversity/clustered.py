@@ -45,9 +45,12 @@ class KMeans(SetStrategy):
 
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """The hearts of k clusters."""
+        return self.hearts(pool.embedding, k, generator)
+
+    def hearts(self, points: Tensor, k: int, generator: torch.Generator) -> Tensor:
+        """Rows [K] at the hearts of k clusters of points [N, E]."""
         import faiss
 
-        points = pool.embedding
         origin = points.mean(0, dtype=torch.float64)
         about = (points - origin.to(points.dtype)).float()
         kmeans = faiss.Kmeans(

@@ -45,8 +45,8 @@ class Bait(SetStrategy):
     sketch: int = 1024
     candidates: int = 100_000
 
-    needs: ClassVar[tuple[str, ...]] = ("probs", "embedding")
-    keeps: ClassVar[tuple[str, ...]] = ("probs", "embedding")
+    needs: ClassVar[tuple[str, ...]] = ("probs", "head_input")
+    keeps: ClassVar[tuple[str, ...]] = ("probs", "head_input")
 
     def __post_init__(self) -> None:
         least = min(self.sketch, self.candidates)
@@ -58,11 +58,11 @@ class Bait(SetStrategy):
 
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """Forward and backward greedy search."""
-        points, probs = pool.embedding, mean_probs(pool.probs, "bait")
+        points, probs = pool.head_input, mean_probs(pool.probs, "bait")
         known, known_probs = points[:0], probs[:0]
         labelled = covered(pool)
-        if labelled is not None and labelled.embedding is not None and labelled.probs is not None:
-            known = labelled.embedding.to(points.device)
+        if labelled is not None and labelled.head_input is not None and labelled.probs is not None:
+            known = labelled.head_input.to(points.device)
             known_probs = mean_probs(labelled.probs, "bait").to(points.device)
         width = max(1, self.sketch // probs.shape[1])
         if points.shape[1] > width:

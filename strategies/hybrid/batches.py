@@ -40,8 +40,8 @@ class Badge(SetStrategy):
 
     first: Literal["largest", "uniform"] = "largest"
 
-    needs: ClassVar[tuple[str, ...]] = ("probs", "embedding")
-    keeps: ClassVar[tuple[str, ...]] = ("probs", "embedding")
+    needs: ClassVar[tuple[str, ...]] = ("probs", "head_input")
+    keeps: ClassVar[tuple[str, ...]] = ("probs", "head_input")
 
     def __post_init__(self) -> None:
         if self.first not in ("largest", "uniform"):
@@ -50,7 +50,7 @@ class Badge(SetStrategy):
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """k-means++ on gradients."""
         probs = mean_probs(pool.probs, "badge")
-        return badge(pool.embedding, probs, k, generator, first=self.first)
+        return badge(pool.head_input, probs, k, generator, first=self.first)
 
 
 @STRATEGIES.register("batch-bald", kind="classification", members=20)
@@ -122,7 +122,9 @@ class ClusterMargin(SetStrategy):
         """One minus the lead of the best class [n], of the members' mean."""
         probs = batch.keep(["probs"]).probs
         assert probs is not None  # kept in the line above
-        return measures.over_places(partial(measures.of_mean, measures.margin), probs)
+        return measures.over_places(
+            partial(measures.of_mean, measures.margin), probs, mask=batch.mask
+        )
 
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """Round robin over the clusters of the shortlist."""

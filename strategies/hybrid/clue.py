@@ -61,7 +61,7 @@ class Clue(SetStrategy):
         """Entropy [n] of the members' mean under the temperature; the mean over places."""
         kept = batch.keep(["probs"]).probs
         assert kept is not None  # kept in the line above
-        return measures.over_places(partial(measures.of_mean, self._entropy), kept)
+        return measures.over_places(partial(measures.of_mean, self._entropy), kept, mask=batch.mask)
 
     def _entropy(self, probs: Tensor) -> Tensor:
         if self.temperature != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,10 +34,13 @@ class Lcmd(SetStrategy):
     Active Learning for Regression (2023), there LCMD-TP.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("head_input",)
+    keeps: ClassVar[tuple[str, ...]] = ("head_input",)
+
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """Largest cluster, maximum distance."""
-        labelled = covered_embedding(pool)
-        return largest_cluster_maximum_distance(pool.embedding, labelled, k, generator)
+        labelled = covered_embedding(pool, "head_input")
+        return largest_cluster_maximum_distance(pool.head_input, labelled, k, generator)
 
 
 @STRATEGIES.register("max-det")
@@ -58,14 +62,17 @@ class MaxDet(SetStrategy):
 
     noise: float = 0.01
 
+    needs: ClassVar[tuple[str, ...]] = ("head_input",)
+    keeps: ClassVar[tuple[str, ...]] = ("head_input",)
+
     def __post_init__(self) -> None:
         if not self.noise > 0:
             raise ValueError(f"max-det needs noise > 0, got {self.noise}; 0.01 is the default")
 
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """Maximum determinant."""
-        labelled = covered_embedding(pool)
-        return maximum_determinant(pool.embedding, labelled, k, generator, noise=self.noise)
+        labelled = covered_embedding(pool, "head_input")
+        return maximum_determinant(pool.head_input, labelled, k, generator, noise=self.noise)
 
 
 def largest_cluster_maximum_distance(

@@ -1,6 +1,6 @@
 """Items whose predicted class hangs by a thread: it changes when the embedding is tampered with.
 
-Both strategies ask the head of the fitted task (``pool.learner.head``) what it makes of changed
+Both strategies ask the head of the fitted task (``pool.bench.head``) what it makes of changed
 embeddings, and cluster the items whose class changes. Where these are fewer than asked for, the
 others with the smallest margin follow (the authors' codes draw them). Without labelled items the
 network knows nothing: the whole pool is clustered.
@@ -32,7 +32,8 @@ Head = Callable[[Tensor], Tensor]
 class _Flips(SetStrategy):
     """Clusters the items whose class flips; a subclass says how often each does."""
 
-    needs: ClassVar[tuple[str, ...]] = ("probs", "embedding")
+    needs: ClassVar[tuple[str, ...]] = ("probs", "head_input")
+    keeps: ClassVar[tuple[str, ...]] = ("head_input",)
 
     def flips(self, pool: Pool, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Whether an item's class changes, how often, and its margin: [N] each."""
@@ -41,11 +42,11 @@ class _Flips(SetStrategy):
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """The hearts of k clusters of those that change, or all of them and then the others."""
         if covered(pool) is None:
-            return KMeans().pick(pool, k, generator)
+            return KMeans().hearts(pool.head_input, k, generator)
         changes, often, margin = self.flips(pool, generator)
         rows, rest = changes.nonzero().squeeze(1), (~changes).nonzero().squeeze(1)
         if len(rows) > k:
-            return rows[KMeans().pick(pool.subset(rows), k, generator)]
+            return rows[KMeans().hearts(pool.head_input[rows], k, generator)]
         urgent = often - margin  # a margin is at most 1: it decides among equals only
         rows = rows[top_k(urgent[rows], len(rows), generator)]
         return torch.cat([rows, rest[top_k(urgent[rest], k - len(rows), generator)]])
@@ -76,7 +77,7 @@ class AlfaMix(_Flips):
 
     def flips(self, pool: Pool, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """By mixing with each anchor."""
-        points, head = pool.embedding, pool.learner.head
+        points, head = pool.head_input, pool.bench.head
         anchors = class_anchors(pool).to(points.device)
         eps = self.eps / math.sqrt(points.shape[1])
         often, margin = _empty(points), _empty(points)
@@ -121,7 +122,7 @@ class DropQuery(_Flips):
 
     def flips(self, pool: Pool, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """By dropping features."""
-        points, head = pool.embedding, pool.learner.head
+        points, head = pool.head_input, pool.bench.head
         often, margin = _empty(points), _empty(points)
         for rows, part in _blocks(points):
             label, margin[rows], _ = _look(head, part, gradient=False)
@@ -164,7 +165,7 @@ def class_anchors(pool: Pool) -> Tensor:
         raise ValueError(
             f"alfa-mix needs the labels of the labelled items, one class each [L], got {got}"
         )
-    embedding = labelled.embedding
+    embedding = labelled.head_input
     fine = embedding.isfinite().all(1)
     targets, embedding = targets.to(embedding.device)[fine], embedding[fine]
     return torch.stack([embedding[targets == c].mean(0) for c in targets.unique()])

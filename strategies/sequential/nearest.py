@@ -162,7 +162,7 @@ class PoolPoints:
         """The tree of a pool of N >= 1 candidates.
 
         Args:
-            pool: its ``learner`` gives the inputs.
+            pool: its ``bench`` gives the inputs.
             scaled: inputs [n, ...] -> points [n, D].
             scale: what ``scaled`` depends on; compared with that of the round before.
         """
@@ -199,7 +199,7 @@ def inputs_of(pool: Pool, rows: Tensor | None = None) -> Tensor:
     Raises:
         ValueError: items that are not one tensor each.
     """
-    batches = list(pool.learner.unlabelled_loader(rows))
+    batches = list(pool.bench.inputs(pool.index if rows is None else pool.index[rows]))
     if not batches or not all(isinstance(batch, Tensor) for batch in batches):
         kind = type(batches[0]).__name__ if batches else "nothing"
         raise ValueError(

@@ -123,7 +123,7 @@ class PolicyQuery(Described):
         place = asked.numpy().astype(np.float64)
         notes["proposed"] = frame.back(place).tolist()
         guard = self._guard(x, z)
-        if candidates.box is not None:
+        if isinstance(candidates.domain, Box):
             place = _in_box(place, guard, x, generator, notes)
             return Acquisition(x=frame.back(place)[None], notes=notes)
         clock = time.perf_counter()
@@ -199,8 +199,8 @@ class _Frame:
 
     @classmethod
     def of(cls, candidates: Pool, low: Any, high: Any) -> _Frame:
-        box: Box | None = candidates.box
-        if box is not None:
+        box = candidates.domain
+        if isinstance(box, Box):
             return cls(box.low.double().numpy(), box.high.double().numpy(), False)
         lower, upper = (np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (low, high))
         if lower.ndim > 1 or upper.ndim > 1 or not bool((lower < upper).all()):

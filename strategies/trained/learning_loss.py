@@ -75,12 +75,12 @@ class LearningLoss(SetStrategy):
         targets = pool.context.targets
         if targets is None or len(targets) < 2:
             return torch.zeros(len(pool))
-        task = pool.learner.task
+        task = pool.bench.task
         ready = callable(getattr(task, "predicted_losses", None))
         if ready and getattr(task, "loss_head", self) is not None:
             from .loss_ranker import Told  # inside: Lightning loads slowly
 
-            mean = pool.learner.predict(Told(task), ["mean"]).mean
+            mean = pool.bench.predict(pool.index, ["mean"], module=Told(task)).mean
             assert mean is not None  # asked for in the line above
             return mean.reshape(len(pool))
         known, losses = _finite(pool)
@@ -103,7 +103,7 @@ class LearningLoss(SetStrategy):
         with seeded(first, 0, "loss-head"):
             head = LossRanker(known, self.width, self.lr, self.margin)
         batches = Batches(known, losses, self.batch_size, self.steps, second)
-        fitted: LossRanker = pool.learner.fit(head, batches, max_epochs=1)
+        fitted: LossRanker = pool.bench.fit(head, batches, max_epochs=1)
         return fitted.eval()
 
 
@@ -121,16 +121,17 @@ def labelled_losses(pool: Pool) -> Tensor:
     one; for targets that are no whole numbers the squared error of the members' mean, over the
     variance of each target, averaged over the outputs.
     """
-    targets = pool.context.targets
+    targets, bench = pool.context.targets, pool.bench
     assert targets is not None  # the caller looked
-    field = "mean" if targets.is_floating_point() else "probs"
-    said = pool.learner.predict_labelled(pool.learner.task, [field]).tensors()[field].mean(1)
+    field = "mean" if bench.reading.kind == "regression" else "probs"
+    said = bench.predict(bench.labelled, [field], module=bench.task).tensors()[field].mean(1)
     targets = targets.to(said.device)
     if field == "mean":
         goal = targets.reshape(len(said), -1).to(said.dtype)
         spread = goal.var(0, unbiased=False)
         return ((said - goal).square() / torch.where(spread > 0, spread, 1.0)).mean(1)
+    targets = targets.long().reshape(len(said), 1, *said.shape[2:])  # one class a place
     told = targets != IGNORED
-    right = said.gather(1, targets.clamp_min(0).long().unsqueeze(1)).squeeze(1)
+    right = said.gather(1, targets.clamp_min(0))
     losses = -right.clamp_min(math.exp(-80)).log() * told
-    return losses.reshape(len(said), -1).sum(1) / told.reshape(len(said), -1).sum(1).clamp_min(1)
+    return losses.flatten(1).sum(1) / told.flatten(1).sum(1).clamp_min(1)

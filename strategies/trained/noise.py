@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_al.records import Learner, Pool
+from lightning_al.records import Pool
 
 from ..kernels.k_center import k_center_greedy
 from ..selection import shuffled
@@ -71,9 +71,7 @@ class NoiseStability(SetStrategy):
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """Greedy k-center from the origin; items whose changes are not finite come last."""
         fields = ("probs", "embedding") if self.of == "auto" else (self.of,)
-        points = deviations(
-            pool.learner, fields, self.perturbations, self.ratio, generator, self.limit
-        )
+        points = deviations(pool, fields, self.perturbations, self.ratio, generator, self.limit)
         rows = max(1, BLOCK // max(1, points.shape[1]))
         fine = torch.cat([part.isfinite().all(1) for part in points.split(rows)])
         good, bad = fine.nonzero().squeeze(1), (~fine).nonzero().squeeze(1)
@@ -86,7 +84,7 @@ class NoiseStability(SetStrategy):
 
 
 def deviations(
-    learner: Learner,
+    pool: Pool,
     fields: Collection[str],
     perturbations: int,
     ratio: float,
@@ -99,15 +97,15 @@ def deviations(
     (by 1e-3 of the largest norm, where that is more).
 
     Args:
-        learner: of the pool.
+        pool: of the candidates.
         fields: the first of these that the task gives.
         perturbations: how many noisy copies of the task.
         ratio: see :func:`jitter`.
         generator: for the noise, and for the projection.
         limit: see :class:`NoiseStability`.
     """
-    task = learner.task
-    field, plain = _first(learner, fields)
+    task = pool.bench.task
+    field, plain = _first(pool, fields)
     norms = torch.linalg.vector_norm(plain, dim=1, keepdim=True)
     largest = float(norms[norms.isfinite()].max()) if bool(norms.isfinite().any()) else 0.0
     norms = norms.clamp_min(FLOOR * largest if largest > 0 else 1.0)
@@ -118,7 +116,7 @@ def deviations(
     noisy = copy.deepcopy(task)
     for i in range(perturbations):
         jitter(noisy, task, ratio, generator)
-        change = (_flat(learner, noisy, field) - plain) / norms
+        change = (_flat(pool, noisy, field) - plain) / norms
         if share < width:  # anew each time, so that no direction is lost in all of them
             matrix = torch.randn(width, share, generator=generator, device=generator.device)
             change = change @ (matrix / math.sqrt(share)).to(change.device)
@@ -142,17 +140,17 @@ def jitter(noisy: nn.Module, task: nn.Module, ratio: float, generator: torch.Gen
             mine.add_(noise * (ratio * torch.linalg.vector_norm(mine) / length))
 
 
-def _first(learner: Learner, fields: Collection[str]) -> tuple[str, Tensor]:
+def _first(pool: Pool, fields: Collection[str]) -> tuple[str, Tensor]:
     """The first field that the task gives, and what it says of all candidates [N, O]."""
     problem: LookupError | None = None
     for field in fields:
         try:
-            return field, _flat(learner, learner.task, field)
+            return field, _flat(pool, pool.bench.task, field)
         except LookupError as error:
             problem = problem or error
     raise LookupError(f"the task gives none of {', '.join(fields)}: {problem}") from problem
 
 
-def _flat(learner: Learner, module: Any, field: str) -> Tensor:
-    values = learner.predict(module, [field]).tensors()[field]
+def _flat(pool: Pool, module: Any, field: str) -> Tensor:
+    values = pool.bench.predict(pool.index, [field], module=module).tensors()[field]
     return values.reshape(len(values), -1).float()

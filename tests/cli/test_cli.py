@@ -12,10 +12,10 @@ import yaml
 from helpers.user_parts import Gloves, Spy, Wrapped
 
 from lightning_al import replay
+from lightning_al.assembly.command_line import CommandLine
+from lightning_al.assembly.parser import parse
+from lightning_al.assembly.shipped import list_configs
 from lightning_al.cli import main
-from lightning_al.cli.arguments import CommandLine
-from lightning_al.cli.command import parse
-from lightning_al.cli.shipped import list_configs
 
 FAST = ["--trainer.max_epochs", "2", "--budget", "40", "--progress", "false"]
 OWN = [

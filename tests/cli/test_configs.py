@@ -9,9 +9,9 @@ import pytest
 import yaml
 from helpers import tiny_data
 
+from lightning_al.assembly.parser import parse
+from lightning_al.assembly.shipped import config_path, is_overlay, list_configs
 from lightning_al.cli import main
-from lightning_al.cli.command import parse
-from lightning_al.cli.shipped import config_path, is_overlay, list_configs
 
 FULL = [name for name in list_configs() if not is_overlay(name)]
 POLICIES = ("branin", "townsend")  # a policy asks for one place at a time

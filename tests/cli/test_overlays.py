@@ -8,11 +8,11 @@ import torch
 import yaml
 from helpers.user_parts import Farthest
 
+from lightning_al.assembly.derived import BASES, overlay, overlay_text
 from lightning_al.assembly.families import FAMILIES
+from lightning_al.assembly.shipped import list_configs
 from lightning_al.cli import main
-from lightning_al.cli.derived import BASES, overlay, overlay_text
 from lightning_al.cli.member_help import OPTIONS, member_help
-from lightning_al.cli.shipped import list_configs
 from lightning_al.spec import notes, signature, summary
 from lightning_al.strategies import STRATEGIES, ScoreStrategy, names, resolve
 

@@ -12,8 +12,8 @@ from lightning_al import ActiveLearner, replay
 from lightning_al.assembly.families import ORACLES, make
 from lightning_al.datamodules import ContinuousDataModule, TensorItems
 from lightning_al.journal.journal import read_journal
-from lightning_al.oracles import Awaited, CostlyOracle, FileOracle, FunctionOracle, NoisyOracle
-from lightning_al.records import Acquisition, Box
+from lightning_al.oracles import CostlyOracle, FileOracle, FunctionOracle, NoisyOracle
+from lightning_al.records import Acquisition, Box, Later
 from lightning_al.rounds.suggest import suggest, write_suggestions
 from lightning_al.tasks import GPRegression
 
@@ -35,7 +35,7 @@ def line(**changes):
 
 
 def plane(**changes):
-    settings = {"measures": ("y", "z"), "initial": 4, "test": 20, "candidates": 50}
+    settings = {"outcomes": ("y", "z"), "safety": "z", "initial": 4, "test": 20, "candidates": 50}
     return ContinuousDataModule([0.0, 0.0], [1.0, 1.0], guarded, **(settings | changes))
 
 
@@ -63,7 +63,7 @@ class Named:
     privileged = False
 
     def choose(self, candidates, k, generator):
-        assert candidates.box is not None
+        assert isinstance(candidates.domain, Box)
         return Acquisition(x=torch.tensor(self.places[:k], dtype=torch.float64))
 
 
@@ -353,7 +353,7 @@ def test_a_person_reads_the_place_and_writes_both_measures(tmp_path):
 def test_one_measure_of_two_is_refused(tmp_path):
     oracle = FunctionOracle(lambda x: x[:, 0])
     run = learner(tmp_path / "a", plane(), Named(((0.75, 0.5),)), oracle=oracle).with_(task=two)
-    with pytest.raises(ValueError, match="measures y, z here, got y"):
+    with pytest.raises(ValueError, match="outcomes y, z here, got y"):
         run.run()
 
 
@@ -424,7 +424,7 @@ def test_a_question_is_asked_of_a_place(tmp_path):
     dm = line()
     dm.start(0)
     dm.place(torch.tensor([[0.5]]), 3)
-    with pytest.raises(Awaited):
-        FileOracle(tmp_path / "asked").ask(torch.tensor([3]), dm, 0)
+    later = FileOracle(tmp_path / "asked").ask(torch.tensor([3]), dm, 0)
+    assert isinstance(later, Later)
     sheet = pd.read_csv(tmp_path / "asked" / "round-000.csv")
     assert sheet["x0"].tolist() == [0.5]

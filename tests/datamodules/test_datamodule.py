@@ -201,7 +201,7 @@ def test_one_per_class_takes_any_of_the_class():
 
 def test_stratified_splits_and_initial_set():
     data = ready(test=0.2, val=0.1, stratified=True, initial=9)
-    for part in (data._held["test"], data._held["val"], data.labelled):
+    for part in (data.held["test"], data.held["val"], data.labelled):
         size = torch.bincount(targets()[part], minlength=3)
         assert int(size.max() - size.min()) <= 1
 
@@ -220,7 +220,7 @@ def test_share_to_count(amount, count):
 @pytest.mark.parametrize("val", [None, 0.1, 4, [30, 31], 0])
 def test_held_out_parts_are_disjoint_from_all_else(test, val):
     data = ready(test=test, val=val)
-    held = {n: set() if p is None else set(p.tolist()) for n, p in data._held.items()}
+    held = {n: set() if p is None else set(p.tolist()) for n, p in data.held.items()}
     expected = {0.2: 12, 12: 12}.get(test) if isinstance(test, (int, float)) else len(test)
     assert len(held["test"]) == expected
     assert not held["test"] & held["val"]
@@ -247,8 +247,8 @@ def test_groups_never_straddle(shape):
     of = [
         {groups[i] for i in part}
         for part in (
-            data._held["test"].tolist(),
-            data._held["val"].tolist(),
+            data.held["test"].tolist(),
+            data.held["val"].tolist(),
             [*data.pool.tolist(), *data.labelled.tolist()],
         )
     ]
@@ -256,7 +256,7 @@ def test_groups_never_straddle(shape):
     assert not of[0] & of[1]
     assert not of[0] & of[2]
     assert not of[1] & of[2]
-    assert len(data._held["test"]) == 12
+    assert len(data.held["test"]) == 12
 
 
 def test_positions_that_split_a_group_are_refused():
@@ -271,8 +271,8 @@ def test_items_without_labels_follow_their_group():
     data.setup()
     held = positions(data, Status.HELD)
     assert {groups[i] for i in held}.isdisjoint({groups[i] for i in data.pool.tolist()})
-    assert all(i % 3 == 0 for i in data._held["test"].tolist())  # only labelled ones are tested on
-    assert len(held) > len(data._held["test"])
+    assert all(i % 3 == 0 for i in data.held["test"].tolist())  # only labelled ones are tested on
+    assert len(held) > len(data.held["test"])
 
 
 def test_groups_must_be_one_an_item():
@@ -402,10 +402,10 @@ def test_acquire_moves_items():
 def test_nothing_changes_when_acquire_refuses(index, answers, said):
     data = ready(test=[0, 1], initial=[3, 4])
     data.acquire([2], Answers({"y": torch.tensor([0])}, refused=torch.tensor([True])))
-    before = data.fingerprint(), data.status, data.labelled.tolist(), len(data.overlay)
+    before = data.fingerprint(), data.status, data.labelled.tolist(), len(data.state.answers)
     with pytest.raises(ValueError, match=said):
         data.acquire(index, answers)
-    after = data.fingerprint(), data.status, data.labelled.tolist(), len(data.overlay)
+    after = data.fingerprint(), data.status, data.labelled.tolist(), len(data.state.answers)
     assert torch.equal(before[1], after[1])
     assert before[::2] == after[::2]
     assert before[3] == after[3]
@@ -486,7 +486,7 @@ def test_answers_reach_batches_of_every_form(form):
 
     def batch():
         """The labelled set in ascending order."""
-        got = data.items.batch(data.labelled, data.overlay.get(data.labelled))
+        got = data.items.batch(data.labelled, data.state.answers.get(data.labelled))
         drawn = first_batch(data.train_dataloader())
         assert sorted(label_of(drawn).tolist()) == sorted(label_of(got).tolist())
         return got
@@ -653,7 +653,7 @@ def test_state_of_another_seed_brings_its_splits():
     other.load_state_dict(data.state_dict())
     other.setup()
     assert torch.equal(other.status, data.status)
-    assert torch.equal(other._held["test"], data._held["test"])
+    assert torch.equal(other.held["test"], data.held["test"])
     with pytest.raises(ValueError, match="state is of 60 items, this data set has 50"):
         ready(small.blobs(50)).load_state_dict(data.state_dict())
 

@@ -6,10 +6,8 @@ import io
 import os
 import pickle
 import tarfile
-import threading
 from dataclasses import replace
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -148,34 +146,11 @@ BODY = b"the original file " * 5000
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 
-class Server(BaseHTTPRequestHandler):
-    asked = 0
-
-    def do_GET(self):
-        type(self).asked += 1
-        if self.path == "/absent":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(BODY)))
-        self.end_headers()
-        self.wfile.write(BODY[:1000] if self.path == "/cut" else BODY)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
-def base(monkeypatch):
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    Server.asked = 0
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def base(served):
+    served.bodies = {"/file": BODY, "/cut": BODY}
+    served.cut = {"/cut": 1000}
+    return served.base
 
 
 def whole(path):
@@ -192,13 +167,13 @@ def listing(root):
     return sorted(os.listdir(root / "toy")) if (root / "toy").exists() else []
 
 
-def test_a_download_lands_whole_and_is_not_repeated(base, tmp_path):
+def test_a_download_lands_whole_and_is_not_repeated(base, served, tmp_path):
     wanted = resource(f"{base}/file")
     path = wanted.fetch(tmp_path)
     assert path.read_bytes() == BODY
     assert listing(tmp_path) == ["file.bin"]
     assert wanted.fetch(tmp_path) == path
-    assert Server.asked == 1
+    assert served.asked == 1
     assert wanted.read(tmp_path) == "parsed"
 
 
@@ -284,24 +259,56 @@ def test_every_shipped_resource_names_its_original_first():
 # --- readers -------------------------------------------------------------------------------------
 
 
+TWO = np.zeros((2, 2), np.uint8)
+HEAD = "00 00 08 02 00 00 00 02 00 00 00 02"  # of two by two unsigned bytes
+
+
 @pytest.mark.parametrize(
-    ("raw", "why"),
+    ("raw", "got"),
     [
-        (b"", "got nothing"),
-        (b"<html>", "start with 00 00 08, got 3c 68 74"),
-        (bytes([0, 0, 13, 1, 0, 0, 0, 2]), "no IDX file of unsigned bytes"),
-        (bytes([0, 0, 8, 3, 0, 0]), r"its header says \[\]"),
-        (idx_bytes(np.zeros((3, 2), np.uint8)), r"must hold \[2, 2\] values, its header says"),
-        (idx_bytes(np.zeros((2, 2), np.uint8))[:-1], "must hold 4 bytes after its header.* 3"),
-        (idx_bytes(np.zeros((2, 2), np.uint8)) + b"x", "must hold 4 bytes after its header.* 5"),
-        (gzip.compress(b"0" * 100)[:-20], "damaged gzip"),
+        (b"", "0 that start with nothing"),
+        (b"<html>", "6 that start with 3c 68 74 6d 6c 3e"),
+        (b"\0\0\x08", "3 that start with 00 00 08"),
+        (bytes([0, 0, 13, 1, 0, 0, 0, 2]) + bytes(8), "16 that start with 00 00 0d 01"),
+        (bytes([0, 0, 7, 2]) + idx_bytes(TWO)[4:], "16 that start with 00 00 07 02"),
+        (bytes([0, 0, 8, 3, 0, 0]), "6 that start with 00 00 08 03 00 00"),
+        (idx_bytes(np.zeros((3, 2), np.uint8)), "18 that start with 00 00 08 02 00 00 00 03"),
+        (idx_bytes(np.zeros(4, np.uint8)), "12 that start with 00 00 08 01 00 00 00 04"),
+        (idx_bytes(np.zeros((1, 1, 2, 2), np.uint8)), "24 that start with 00 00 08 04"),
+        (idx_bytes(TWO)[:-1], f"15 that start with {HEAD}"),
+        (idx_bytes(TWO) + b"x", f"17 that start with {HEAD}"),
     ],
 )
-def test_a_bad_idx_file_is_named(tmp_path, raw, why):
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_bad_idx_file_is_named(tmp_path, raw, got, packed):
     path = tmp_path / "images-idx"
-    path.write_bytes(raw)
-    with pytest.raises(ValueError, match=f"images-idx.*{why}"):
+    path.write_bytes(gzip.compress(raw) if packed else raw)
+    with pytest.raises(ValueError, match=f"got {got}") as caught:
         read_idx(path, (2, 2))
+    assert str(caught.value).startswith(
+        f"{path} must be an IDX file of unsigned bytes [2, 2]: expected 16 bytes that start with "
+        f"{HEAD}, got "
+    )
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path):
+    path = tmp_path / "images-idx"
+    whole = gzip.compress(idx_bytes(TWO))
+    for raw in (whole[:-5], whole[:12] + b"\xff\xff" + whole[14:], whole[:-8] + bytes(8)):
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match="images-idx is a damaged gzip file"):
+            read_idx(path, (2, 2))
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 3, 4)])
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_files_are_read_as_they_were_written(tmp_path, shape, packed):
+    array = draw(shape)
+    path = tmp_path / "idx"
+    path.write_bytes(gzip.compress(idx_bytes(array)) if packed else idx_bytes(array))
+    got = read_idx(path, shape)
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, array)
 
 
 NAMES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")

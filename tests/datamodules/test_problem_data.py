@@ -9,6 +9,7 @@ from lightning_al.datamodules import ProblemDataModule, ProblemPoolDataModule, p
 from lightning_al.datamodules.sources import data_root
 from lightning_al.journal import journal
 from lightning_al.randomness import generator
+from lightning_al.records import Outcomes
 
 
 def real(name):
@@ -35,13 +36,13 @@ def test_a_pool_is_what_the_problem_draws(name):
     assert dm.in_features == p.dimension
     assert len(dm.splits.test) == 30
     if p.safe:
-        assert (tuple(dm.measures), dm.outputs, targets.shape[1]) == (("y", "z"), 2, 2)
+        assert (dm.outcomes, dm.outputs, targets.shape[1]) == (Outcomes(("y", "z"), "z"), 2, 2)
         assert bool((dm.labelled_targets()[:, 1] >= 0).all())
         assert bool((dm.splits.test.targets[:, 1] >= 0).all())
         g = p.truth(x.double())[1]
         assert float((targets[:, 1] - g).std()) == pytest.approx(0.1, abs=0.03)
     else:
-        assert (tuple(dm.measures), dm.outputs, targets.ndim) == (("y",), 1, 1)
+        assert (dm.outcomes, dm.outputs, targets.ndim) == (Outcomes(), 1, 1)
     full = ProblemPoolDataModule(name)
     full.setup()
     assert (len(full.pool), len(full.splits.test)) == (5000, p.n_test)
@@ -151,7 +152,7 @@ def test_a_box_measures_the_same_problem(name):
     if p.safe:
         assert bool(((x >= 0.4) & (x <= 0.6)).all())
         assert bool((targets[:, 1] >= 0).all())
-        assert tuple(dm.measures) == ("y", "z")
+        assert dm.outcomes == Outcomes(("y", "z"), "z")
     with pytest.raises(
         ValueError, match=r"engine can be measured .* branin, simionescu, sin, town"
     ):

@@ -3,10 +3,7 @@
 import io
 import os
 import tarfile
-import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -75,36 +72,13 @@ def real(name):
 # --- files ---------------------------------------------------------------------------------------
 
 
-class Server(BaseHTTPRequestHandler):
-    bodies: ClassVar = {}
-
-    def do_GET(self):
-        body = self.bodies.get(self.path)
-        if body is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
-def base(monkeypatch):
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    Server.bodies = {"/lgbb": packed(booster()[0]), "/months": months()[0].encode()}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def base(served):
+    served.bodies = {"/lgbb": packed(booster()[0]), "/months": months()[0].encode()}
+    return served.base
 
 
-def served(name, url, root):
+def moved(name, url, root):
     """The problem with its first source at another address, of unknown content."""
     found = problems.problem(name, data_dir=root)
     first, *others = found.file.sources
@@ -112,20 +86,20 @@ def served(name, url, root):
     return replace(found, file=replace(found.file, sources=(first, *others)))
 
 
-def test_files_are_downloaded_once_and_read(base, tmp_path):
-    found = served("lgbb-safe", f"{base}/lgbb", tmp_path)
+def test_files_are_downloaded_once_and_read(base, served, tmp_path):
+    found = moved("lgbb-safe", f"{base}/lgbb", tmp_path)
     found.prepare()
     assert sorted(os.listdir(tmp_path / "lgbb")) == ["lgbb.tar.gz", "lgbb.tar.gz.sha256"]
     assert len(found.points) == int((booster()[1][:, 2] == 0).sum())
-    Server.bodies = {}
+    served.bodies = {}
     found.prepare()
     with pytest.raises(FileNotFoundError, match=r"404.*\n.*put the file .* at"):
-        served("airline", f"{base}/months", tmp_path).prepare()
-    Server.bodies = {"/months": months()[0].encode(), "/page": b"<html>"}
+        moved("airline", f"{base}/months", tmp_path).prepare()
+    served.bodies = {"/months": months()[0].encode(), "/page": b"<html>"}
     with pytest.raises(FileNotFoundError, match="must hold 144 rows"):
-        served("airline", f"{base}/page", tmp_path).prepare()
+        moved("airline", f"{base}/page", tmp_path).prepare()
     assert os.listdir(tmp_path / "airline_passengers") == []
-    found = served("airline", f"{base}/months", tmp_path)
+    found = moved("airline", f"{base}/months", tmp_path)
     found.prepare()
     y = months()[1]
     np.testing.assert_allclose(found.points.y, (y - y.mean()) / y.std())

@@ -173,17 +173,6 @@ def test_initial_and_test_points_lie_where_they_should(name):
         assert bool((p.truth(test.x)[1] < 0).any())  # safe by the measurement, not the truth
 
 
-def test_a_grid_has_its_ends_on_the_borders():
-    x, f, g = problems.problem("townsend").grid(5)
-    assert x[0].tolist() == [0, 0]
-    assert x[1].tolist() == [0, 0.25]
-    assert x[-1].tolist() == [1, 1]
-    assert x.shape == (25, 2)
-    torch.testing.assert_close(f, problems.problem("townsend").truth(x)[0])
-    assert g.shape == (25,)
-    assert problems.problem("sin").grid(7)[0].shape == (7, 1)
-
-
 @pytest.mark.parametrize("name", FORMULAS)
 def test_published_constants_are_estimates(name):
     p = problems.problem(name)

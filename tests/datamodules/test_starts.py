@@ -9,7 +9,7 @@ from helpers import tiny_data
 from jsonargparse import ArgumentParser
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from lightning_al.datamodules import BenchmarkDataModule
+from lightning_al.datamodules import NamedDataModule
 from lightning_al.datamodules import named as datasets
 
 CLASSES = torch.tensor([2, 0, 0, 1, 2, 1, 0, 2, 2, 0, 1, 0] * 4)
@@ -141,7 +141,7 @@ def test_folds_that_are_none(fold, folds, why):
 
 
 def built(name, **kwargs):
-    dm = BenchmarkDataModule(name, **kwargs)
+    dm = NamedDataModule(name, **kwargs)
     dm.prepare_data()
     dm.setup()
     return dm
@@ -247,7 +247,7 @@ def test_initial_stands_in_place_of_a_start():
     assert built("breast", fold=0, initial=train[3:5]).labelled.tolist() == train[3:5]
     assert len(built("breast", initial=7).labelled) == 7
     with pytest.raises(ValueError, match="give start='cold' or initial=7, not both"):
-        BenchmarkDataModule("breast", start="cold", initial=7)
+        NamedDataModule("breast", start="cold", initial=7)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
@@ -276,20 +276,20 @@ def test_images_by_name(name, tmp_path, monkeypatch):
         assert folded.in_features == 784
         assert torch.equal(items, raw.reshape(50, 784) / 255)
     with pytest.raises(ValueError, match="leave standardise out"):
-        BenchmarkDataModule(name, standardise=True)
+        NamedDataModule(name, standardise=True)
 
 
 def test_what_is_not_known_is_refused():
     with pytest.raises(LookupError, match=r"no data set named 'iris'.*choose one of airfoil"):
-        BenchmarkDataModule("iris")
+        NamedDataModule("iris")
     with pytest.raises(ValueError, match=r"variant must be one of .*, got 'raw'"):
-        BenchmarkDataModule("glass", variant="raw")
+        NamedDataModule("glass", variant="raw")
     with pytest.raises(ValueError, match=r"start must be one of .*, got 'hot'"):
-        BenchmarkDataModule("glass", start="hot")
+        NamedDataModule("glass", start="hot")
 
 
 def test_missing_files_are_named(tmp_path):
-    dm = BenchmarkDataModule("glass", data_dir=str(tmp_path))
+    dm = NamedDataModule("glass", data_dir=str(tmp_path))
     with pytest.raises(FileNotFoundError, match="call prepare_data") as caught:
         dm.setup()
     assert str(tmp_path / "uci" / "glass.data") in str(caught.value)
@@ -297,8 +297,8 @@ def test_missing_files_are_named(tmp_path):
 
 def test_a_configuration_can_name_it():
     parser = ArgumentParser()
-    parser.add_class_arguments(BenchmarkDataModule, "data")
+    parser.add_class_arguments(NamedDataModule, "data")
     given = ["--data.name=diabetes", "--data.fold=4", "--data.start=cold", "--data.batch_size=9"]
-    dm = BenchmarkDataModule(**parser.parse_args(given).data.as_dict())
+    dm = NamedDataModule(**parser.parse_args(given).data.as_dict())
     dm.setup()
     assert (dm.fold, dm.batch_size, len(dm.labelled)) == (4, 9, 2)

@@ -128,7 +128,7 @@ def test_gaussian_clouds_of_a_drawn_share_and_more_dimensions():
 
 @pytest.mark.parametrize("cells", [1, 2, 4])
 def test_a_checkerboard_changes_colour_over_every_edge(cells):
-    table = synthetic.checkerboard(cells, 4000)
+    table = synthetic.checkerboard(cells=cells, size=4000)
     for x, y, colour in table:
         assert colour == (int(x * cells) + int(y * cells) + 1) % 2
     if cells > 1:

@@ -1,8 +1,6 @@
 """The named tables: their specifications, the forms of their files, and what is read from them."""
 
-import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pandas as pd
@@ -52,7 +50,7 @@ def write(root, spec, table, which=0):
 # --- the list ------------------------------------------------------------------------------------
 
 
-def test_all_sets_of_the_benchmark_are_there():
+def test_all_sets_of_the_papers_are_there():
     wanted = """airfoil breast checkerboard-2x2 checkerboard-4x4 concrete creditcard diabetes digits
     energy fashion-mnist gaussian-clouds glass mnist parkinsons power seeds striatum-mini
     synthclass1 synthclass2 synthclass3 synthreg1 synthreg2 wine-quality yacht"""
@@ -261,32 +259,6 @@ def test_classes_are_checked(tmp_path):
 # --- downloads -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def served(monkeypatch):
-    """``served[path] = bytes``; the address of the server is ``served["base"]``."""
-    answers = {}
-
-    class Server(BaseHTTPRequestHandler):
-        def do_GET(self):
-            raw = answers.get(self.path)
-            self.send_response(404 if raw is None else 200)
-            self.send_header("Content-Length", str(len(raw or b"")))
-            self.end_headers()
-            self.wfile.write(raw or b"")
-
-        def log_message(self, *_):
-            pass
-
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    answers["base"] = f"http://127.0.0.1:{server.server_port}"
-    yield answers
-    server.shutdown()
-    server.server_close()
-
-
 def moved(spec, base):
     """The same specification with every address on the local server."""
 
@@ -299,12 +271,12 @@ def moved(spec, base):
 
 
 def test_a_missing_table_is_downloaded_and_its_hash_recorded(tmp_path, served, monkeypatch):
-    spec = moved(shrink(SPECS["glass"], 12), served["base"])
+    spec = moved(shrink(SPECS["glass"], 12), served.base)
     table = numbers(spec, 12)
     original, archive = spec.resources[0].sources[:2]
     monkeypatch.setitem(datasets.DATASETS._factories, "glass", lambda: spec)
 
-    served[f"/{original.file}"] = b"<html>sorry</html>\n"
+    served.bodies[f"/{original.file}"] = b"<html>sorry</html>\n"
     with pytest.raises(FileNotFoundError) as caught:
         datasets.load("glass", data_dir=tmp_path)
     text = str(caught.value)
@@ -312,7 +284,7 @@ def test_a_missing_table_is_downloaded_and_its_hash_recorded(tmp_path, served, m
     assert f"{original.url}: " in text
     assert f"put the file (from {original.url}) at {tmp_path / 'uci' / 'glass.data'}" in text
 
-    served[f"/{archive.file}"] = content(archive.parse, table)
+    served.bodies[f"/{archive.file}"] = content(archive.parse, table)
     got = datasets.load("glass", data_dir=tmp_path)
     np.testing.assert_array_equal(got.features, table[:, :9])
     assert {p.name for p in (tmp_path / "uci").iterdir()} == {

@@ -364,7 +364,8 @@ def test_fits_are_keyed_by_seed_and_round_alone():
         data.start(0)
         data.round = round
         recipe = Recipe(small.dropout_task, small.TRAINER)
-        module = fit_round(recipe, data, recipe.build_trainer(), seed=seed, round=round)
+        module = recipe.build_task(seed, round, None)
+        fit_round(module, recipe, data, recipe.build_trainer(), seed=seed, round=round)
         return dict(module.state_dict())
 
     first = fitted(0, 1)

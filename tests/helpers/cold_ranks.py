@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from helpers.ddp_parts import RANK, F, arguments, classes, plain_classifier
 from torch import nn
 
+from helpers.ddp_parts import RANK, F, arguments, classes, plain_classifier
 from lightning_al import ActiveLearner
 from lightning_al.ranks.ranks import join
 from lightning_al.scoring.extractors import Raw

@@ -14,9 +14,9 @@ import traceback
 from pathlib import Path
 
 import torch
-from helpers import small
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
+from helpers import small
 from lightning_al.history.round_log import RoundLog
 from lightning_al.journal import journal
 from lightning_al.oracles import DelayedOracle, NoisyOracle

@@ -15,7 +15,7 @@ from lightning_al.datamodules import ActiveDataModule, ContinuousDataModule
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.networks import MLP
 from lightning_al.posteriors import MCDropout
-from lightning_al.records import Acquisition
+from lightning_al.records import Acquisition, Outcomes
 from lightning_al.tasks import Classification, GPRegression, Regression
 
 RANK = int(os.environ.get("LOCAL_RANK", 0))
@@ -50,7 +50,7 @@ def numbers(n=90):
 
 
 class Measured(ActiveDataModule):
-    measures = ("y", "z")
+    outcomes = Outcomes(("y", "z"), safety="z")
     outputs = 2
 
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from helpers import ddp_parts as parts
-
 from lightning_al.journal import journal
 
 folder = Path(sys.argv[1])

@@ -11,6 +11,7 @@ from lightning_al.datamodules import ActiveDataModule
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.journal.journal import read_journal
 from lightning_al.networks import MLP
+from lightning_al.records import Outcomes
 from lightning_al.tasks import Classification, Regression
 
 CLASSES, FEATURES = 3, 4
@@ -54,7 +55,7 @@ def datamodule(train=None, test=None, **changes):
 class Measured(ActiveDataModule):
     in_features = FEATURES
     outputs = 2
-    measures = ("y", "z")
+    outcomes = Outcomes(("y", "z"), safety="z")
 
 
 class MeasuredLine(Measured):

@@ -17,9 +17,10 @@ from lightning_al.callbacks.growing_step import GrowingStep, start_step_at
 from lightning_al.files import replacing
 from lightning_al.history import loggers as loggers_module
 from lightning_al.history.curves import LearningCurve
+from lightning_al.history.history import History
 from lightning_al.history.loggers import LOGGERS, build_loggers, close_loggers
 from lightning_al.history.progress import RoundProgress, round_table
-from lightning_al.history.records import History, Round
+from lightning_al.history.records import Round
 from lightning_al.history.round_log import RoundLog
 from lightning_al.history.round_tables import AcquiredItem, acquired_items, write_metrics_csv
 from lightning_al.history.thumbnails import as_grid, contained

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from lightning_al.history.history import History
 from lightning_al.history.metric_names import human_name, larger_is_better, main_metric
 from lightning_al.history.plots import _spread, curves_of, learning_curve
-from lightning_al.history.records import History, Round
+from lightning_al.history.records import Round
 
 
 def run(name, values, *, metric="test/accuracy", labels=None, **more):

@@ -50,3 +50,7 @@ def test_data_files_travel_with_the_wheel():
     }
     assert shipped
     assert shipped == set((ROOT / "configs").rglob("*.yaml"))
+    named = ROOT / "datamodules" / "named"
+    tables = {f for p in data["lightning_al.datamodules.named"] for f in named.glob(p)}
+    assert tables
+    assert tables == set((ROOT / "datamodules").rglob("*.toml"))

@@ -76,12 +76,12 @@ def test_config_with_numbers_that_json_lacks_is_itself(learner):
 
 
 def test_another_number_of_processes_is_refused(learner, monkeypatch):
-    from lightning_al.rounds import loop
+    from lightning_al.rounds import run
 
     learner().run()
     learner().run()
 
-    class Two(type(loop.join(learner().recipe().build_trainer()))):
+    class Two(type(run.join(learner().recipe().build_trainer()))):
         """A world of two whose other half agrees with everything."""
 
         def broadcast(self, value):
@@ -91,7 +91,7 @@ def test_another_number_of_processes_is_refused(learner, monkeypatch):
             return [value]
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "join", lambda trainer: Two(rank=0, size=2))
+        patched.setattr(run, "join", lambda trainer: Two(rank=0, size=2))
         with pytest.raises(JournalError, match=r"started on 1 process\(es\), now there are 2"):
             learner().run()
 
@@ -134,7 +134,7 @@ def test_another_process_in_the_folder_is_refused(learner):
     ready, tell = os.pipe()
     other = os.fork()
     if other == 0:
-        start = {"world": 1, "threads": 1, "versions": {}}
+        start = {"world": 1, "threads": 1, "versions": {}, "identity": {}}
         folder = RunFolder(run_dir, ALONE)
         folder.open({}, start, overwrite=False)
         os.write(tell, b"held")
@@ -185,7 +185,7 @@ def test_other_data_of_the_same_size_are_refused(learner):
     train = small.blobs()
     learner(config=config, datamodule=small.datamodule(train, test=list(range(10)))).run()
     cut(learner().run_dir, "committed", 1)
-    with pytest.raises(JournalError, match=r"the data set has changed since.*overwrite"):
+    with pytest.raises(JournalError, match=r"another configuration \(data\..*overwrite"):
         learner(config=config, datamodule=small.datamodule(train, test=list(range(9)))).run()
 
 

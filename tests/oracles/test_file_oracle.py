@@ -12,8 +12,8 @@ from lightning_al.cli import main
 from lightning_al.datamodules import ActiveDataModule, ImageFolderDataModule
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.journal.journal import read_journal
-from lightning_al.oracles import Awaited, FileOracle, NoisyOracle
-from lightning_al.records import Status
+from lightning_al.oracles import FileOracle, NoisyOracle
+from lightning_al.records import Later, Status
 
 QUERY = 4
 
@@ -61,9 +61,9 @@ def learner(tmp_path, data, **changes):
 
 def asked(folder, data, items=(3, 8, 5), round=0):
     oracle = FileOracle(folder)
-    with pytest.raises(Awaited) as wait:
-        oracle.ask(torch.tensor(items), data, round)
-    return oracle, folder / f"round-{round:03d}.csv", str(wait.value)
+    wait = oracle.ask(torch.tensor(items), data, round)
+    assert isinstance(wait, Later)
+    return oracle, folder / f"round-{round:03d}.csv", wait.what
 
 
 # --- a run ---------------------------------------------------------------------------------------

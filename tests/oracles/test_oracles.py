@@ -11,7 +11,6 @@ from lightning_al.assembly.families import ORACLES, make
 from lightning_al.datamodules import ActiveDataModule
 from lightning_al.oracles import (
     AbstainingOracle,
-    Awaited,
     CommitteeOracle,
     CostlyOracle,
     DelayedOracle,
@@ -301,4 +300,3 @@ def test_oracles_by_short_names_one_around_another():
         *("FunctionOracle", "NoisyOracle", "SimulatedOracle"),
     }
     assert isinstance(make(ORACLES, "File"), FileOracle)
-    assert issubclass(Awaited, Exception)

@@ -12,8 +12,8 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
+from lightning_al.assembly.shipped import list_policies
 from lightning_al.cli import main
-from lightning_al.cli.shipped import list_policies
 from lightning_al.policies import (
     Batch,
     FlexiblePolicy,

@@ -330,13 +330,12 @@ def test_observers_hear_of_everything_in_order(learner):
             heard.append(("over", history.stopped))
 
     learner(budget=5, observers=[Watcher()]).run()
-    stages = ["fit", "test", "score", "choose", "ask"]
+    stages = ["fit", "score", "choose", "ask"]
     assert heard == [
         ("started", 2, 0, 3),
         *((0, stage) for stage in stages),
         (0, "ended", 11),
         (1, "fit"),
-        (1, "test"),
         (1, "ended", 11),
         ("over", "the budget is spent"),
     ]

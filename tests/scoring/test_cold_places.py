@@ -8,11 +8,11 @@ import yaml
 from helpers import cold_ranks, tiny_data
 from helpers.processes import end, start
 
+from lightning_al.assembly.building import Assembly
+from lightning_al.assembly.command_line import CommandLine
 from lightning_al.assembly.families import FEATURES, make
-from lightning_al.assembly.parts import Parts
+from lightning_al.assembly.parser import parse
 from lightning_al.cli import main
-from lightning_al.cli.arguments import CommandLine
-from lightning_al.cli.command import parse
 from lightning_al.journal.journal import read_journal
 from lightning_al.scoring.extractors import Backbone, Raw
 
@@ -40,14 +40,14 @@ def test_features_are_given_by_name_and_arguments(given, wanted):
 
 def test_features_are_built_as_they_are_given(tmp_path):
     words = ["--features", "Backbone", "--features.name", "mobilenet_v3_small"]
-    parts = Parts(parse(["run", "--config", "digits", *words, "--features.image_size", "32"]))
+    parts = Assembly(parse(["run", "--config", "digits", *words, "--features.image_size", "32"]))
     built = parts.learner(run_dir=tmp_path / "a").features
     assert repr(built) == repr(Backbone("mobilenet_v3_small", image_size=32))
     assert parts.learner(run_dir=tmp_path / "b").features is built
     kept = parse(["run", "--config", "digits", *words])["features"]
     assert make(FEATURES, kept).name == "mobilenet_v3_small"
     with pytest.raises(LookupError, match=r"no feature extractor named 'Rawr' .*'Raw'"):
-        Parts(parse(["run", "--config", "digits", "--features", "Rawr"]))
+        Assembly(parse(["run", "--config", "digits", "--features", "Rawr"]))
 
 
 def test_an_argument_alone_names_no_features():

@@ -10,10 +10,15 @@ import torch
 import yaml
 from helpers.set_worlds import FIXTURES, chosen, world
 
+from lightning_al.assembly.command_line import CommandLine
+from lightning_al.assembly.parser import parse
+from lightning_al.assembly.shipped import (
+    config_path,
+    find_config,
+    list_configs,
+    list_overlays,
+)
 from lightning_al.cli import main
-from lightning_al.cli.arguments import CommandLine
-from lightning_al.cli.command import parse
-from lightning_al.cli.shipped import config_path, find_config, list_configs, list_overlays
 from lightning_al.strategies import STRATEGIES, build, kind_of, names, resolve
 from lightning_al.strategies import strategy_registry as registry
 from lightning_al.testing import rehearsed

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
+from lightning_al.assembly.shipped import config_path, list_benches, list_configs
 from lightning_al.benchmark.execute import execute
 from lightning_al.benchmark.grid import read_bench
 from lightning_al.cli import main
-from lightning_al.cli.shipped import config_path, list_benches, list_configs
 from lightning_al.studies.pyrelational.cells import (
     Cell,
     Honest,

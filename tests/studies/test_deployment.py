@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from lightning_al.assembly.shipped import config_path
 from lightning_al.benchmark.execute import execute
 from lightning_al.benchmark.grid import RunSpec, read_bench
 from lightning_al.benchmark.statistics import Interval, bootstrap_mean
-from lightning_al.cli.shipped import config_path
 from lightning_al.datamodules import problems
 from lightning_al.studies.asal.deployment import deployment, paired_t, per_query
 from lightning_al.studies.asal.deployment_table import columns, markdown, sentences, spread

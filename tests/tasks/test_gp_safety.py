@@ -9,10 +9,11 @@ import torch
 from helpers import small
 
 from lightning_al import ActiveLearner
-from lightning_al.assembly.parts import fill_sizes
+from lightning_al.assembly.building import fill_sizes
 from lightning_al.datamodules import ActiveDataModule
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.posteriors import Deterministic
+from lightning_al.records import Outcomes
 from lightning_al.tasks import GPRegression, MarginalGPRegression, SparseGPRegression
 
 QUIET = small.TRAINER | {
@@ -108,11 +109,16 @@ def test_without_standardisation_the_mean_far_away_is_0(kind):
 
 
 @pytest.mark.parametrize(
-    ("measures", "safety"),
-    [(("y", "z"), True), (("y",), False), (("y", "w"), False), (("z",), False), (None, False)],
+    ("outcomes", "safety"),
+    [
+        (Outcomes(("y", "z"), safety="z"), True),
+        (Outcomes(("pressure", "margin"), safety="margin"), True),
+        (Outcomes(("y", "z")), False),
+        (Outcomes(), False),
+    ],
 )
-def test_the_command_line_reads_it_off_the_data(measures, safety):
-    data = SimpleNamespace(outputs=2, **({} if measures is None else {"measures": measures}))
+def test_the_command_line_reads_it_off_the_data(outcomes, safety):
+    data = SimpleNamespace(outputs=2, outcomes=outcomes)
     spec = {"class_path": "GPRegression", "init_args": {"outputs": None, "safety": None}}
     fill_sizes(spec, data)
     assert spec["init_args"] == {"outputs": 2, "safety": safety}
@@ -129,7 +135,7 @@ def test_one_output_cannot_be_the_safety_measurement(kind):
 
 class Safe(ActiveDataModule):
     outputs = 2
-    measures = ("y", "z")
+    outcomes = Outcomes(("y", "z"), safety="z")
 
 
 def test_rounds_with_a_safety_measurement(tmp_path):

@@ -1,12 +1,10 @@
 """Tasks: losses, metrics and predictions against mathematics done by hand."""
 
 import math
-import warnings
 
 import pytest
 import pytorch_lightning as pl
 import torch
-import torchmetrics.functional as tm
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -14,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_al.networks import MLP, Ensemble
 from lightning_al.tasks import Adapter, Classification, Regression, Task
 from lightning_al.tasks.classification import balanced_weights
-from lightning_al.tasks.metrics import CLASSIFICATION, REGRESSION, gaussian_nll
+from lightning_al.tasks.metrics import CLASSIFICATION, REGRESSION
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -62,131 +60,6 @@ def values():
     x = torch.randn(60, 4, generator=g)
     y = (x @ torch.randn(4, 2, generator=g)).sin() + 0.1 * torch.randn(60, 2, generator=g)
     return x, y
-
-
-@pytest.fixture
-def predictions():
-    g = torch.Generator().manual_seed(1)
-    labels = torch.randint(4, (200,), generator=g)
-    logits = 2 * torch.randn(200, 4, generator=g) + F.one_hot(labels, 4)
-    return logits.log_softmax(1), labels
-
-
-# --- metrics -----------------------------------------------------------------------------------
-
-
-def measured(name, *batch, classes=4, parts=3):
-    metric = CLASSIFICATION.build(name, classes=classes)
-    for rows in torch.arange(len(batch[0])).tensor_split(parts):
-        metric.update(*(b[rows] for b in batch))
-    return metric.compute()
-
-
-@pytest.mark.parametrize(
-    ("name", "reference"),
-    [
-        ("accuracy", lambda p, y: tm.accuracy(p, y, "multiclass", num_classes=4)),
-        (
-            "balanced_accuracy",
-            lambda p, y: tm.recall(p, y, "multiclass", average="macro", num_classes=4),
-        ),
-        ("auroc", lambda p, y: tm.auroc(p, y, "multiclass", num_classes=4)),
-        ("nll", lambda p, y: F.nll_loss(p.log(), y)),
-        (
-            "ece",
-            lambda p, y: tm.calibration_error(p, y, "multiclass", num_classes=4, n_bins=15),
-        ),
-    ],
-)
-def test_metrics_agree_with_an_independent_library(name, reference, predictions):
-    log_probs, labels = predictions
-    torch.testing.assert_close(
-        measured(name, log_probs, labels), reference(log_probs.exp(), labels)
-    )
-
-
-def test_every_metric_has_bounds_and_a_best_value(predictions):
-    log_probs, labels = predictions
-    perfect = F.one_hot(labels, 4).float().clamp_min(1e-30).log()
-    for name in CLASSIFICATION.names():
-        metric = CLASSIFICATION.build(name, classes=4)
-        best, some = measured(name, perfect, labels), measured(name, log_probs, labels)
-        assert best == pytest.approx(1.0 if metric.higher_is_better else 0.0, abs=1e-6)
-        assert (some < best) if metric.higher_is_better else (some > best)
-
-
-def test_calibration_error_by_hand():
-    # two confident (0.9) and right or wrong, two at 0.6 and both right: |.9-.5|/2 + |.6-1|/2
-    probs = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
-    labels = torch.tensor([0, 1, 1, 1])
-    assert measured("ece", probs.log(), labels, classes=2) == pytest.approx(0.4)
-    assert measured("nll", probs.log(), labels, classes=2) == pytest.approx(
-        -(math.log(0.9) + math.log(0.1) + 2 * math.log(0.6)) / 4
-    )
-
-
-def test_auroc_counts_pairs_and_half_of_ties():
-    scores = torch.tensor([0.1, 0.4, 0.4, 0.8])
-    labels = torch.tensor([0, 0, 1, 1])
-    log_probs = torch.stack([1 - scores, scores], 1).log()
-    assert measured("auroc", log_probs, labels, classes=2) == pytest.approx(3.5 / 4)
-
-
-def test_absent_classes_are_left_out_quietly():
-    log_probs = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.6, 0.1, 0.3]]).log()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        auroc = measured("auroc", log_probs, torch.tensor([0, 1, 0]), classes=3)
-        recall = measured("balanced_accuracy", log_probs, torch.tensor([0, 1, 2]), classes=5 - 2)
-        one = measured("auroc", log_probs, torch.tensor([1, 1, 1]), classes=3)
-    assert auroc == 1
-    assert recall == pytest.approx(2 / 3)
-    assert one.isnan()
-
-
-def test_gaussian_nll_is_the_density():
-    g = torch.Generator().manual_seed(0)
-    mean, target = torch.randn(2, 9, 3, generator=g)
-    variance = torch.rand(9, 3, generator=g) + 0.1
-    density = torch.distributions.Normal(mean, variance.sqrt())
-    torch.testing.assert_close(
-        gaussian_nll(mean, variance, target), -density.log_prob(target).sum(-1)
-    )
-
-
-def _rank(rank, path, queue):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{path}", rank=rank, world_size=2
-    )
-    g = torch.Generator().manual_seed(0)
-    log_probs, labels = torch.randn(5, 3, generator=g).log_softmax(1), torch.tensor([0, 1, 2, 1, 0])
-    rows = torch.arange(5) if rank == 0 else torch.arange(0)  # the other rank has no items
-    got = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in CLASSIFICATION.names():
-            metric = CLASSIFICATION.build(name, classes=3)
-            if len(rows):
-                metric.update(log_probs[rows], labels[rows])
-            got[name] = float(metric.compute())
-    alone = {n: float(measured(n, log_probs, labels, classes=3)) for n in got}
-    queue.put((rank, got, alone if rank == 0 else None))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
-def test_ranks_with_different_numbers_of_items_agree(tmp_path):
-    context = torch.multiprocessing.get_context("fork")
-    queue = context.Queue()
-    ranks = [context.Process(target=_rank, args=(r, tmp_path / "f", queue)) for r in range(2)]
-    for process in ranks:
-        process.start()
-    results = sorted(queue.get(timeout=30) for _ in ranks)
-    for process in ranks:
-        process.join(60)
-    (_, first, alone), (_, second, _) = results
-    assert first == pytest.approx(alone, abs=1e-6)
-    assert second == pytest.approx(first, abs=1e-6)
 
 
 # --- classification ----------------------------------------------------------------------------

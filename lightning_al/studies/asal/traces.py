@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_al.journal.journal import read_journal
-from lightning_al.journal.standing import Progress
-from lightning_al.rounds.settings import strategy_name
+from lightning_al.journal.standing import Standing
+from lightning_al.rounds.parts import strategy_name
 from lightning_al.spec import find
 
 if TYPE_CHECKING:
@@ -72,17 +72,17 @@ def read_trace(folder: Path, name: str | None = None) -> Trace | None:
     if problem is None or not hasattr(problem, "truth") or problem.dimension > 2:
         return None
     datamodule.start(records[0]["seed"])
-    progress = Progress.of(records, folder)
+    standing = Standing.of(records, folder)
     initial = datamodule.labelled
     x = _inputs(datamodule, initial)
     targets = datamodule.labels(initial).reshape(len(initial), -1)
     queries, answers = [x[:0]], []
-    for done in progress.committed:
-        if not progress.has(done.round, "labelled"):
+    for done in standing.committed:
+        if not standing.has(done.round, "labelled"):
             continue
-        asked = progress.acquisition(done.round)
+        asked = standing.acquisition(done.round)
         place = asked.x if asked.x is not None else _inputs(datamodule, asked.index)
-        answer, n = progress.answers(done.round), len(asked)
+        answer, n = standing.answers(done.round), len(asked)
         given = ~(answer.mask("refused", n) | answer.mask("pending", n))
         queries.append(place.double().reshape(n, -1)[given])
         answers.append(answer.rows(given).values)

@@ -32,13 +32,13 @@ Scores = Callable[[Pool, Tensor], Tensor]
 
 
 def _moments(pool: Pool, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    mean, variance = pool.learner.task.moments(inputs)
+    mean, variance = pool.bench.task.moments(inputs)
     return mean[:, 0], variance[:, 0]
 
 
 def _probs(pool: Pool, inputs: Tensor) -> Tensor:
     """Class probabilities [N, C], sorted, the largest first."""
-    probs: Tensor = pool.learner.task.probabilities(inputs)
+    probs: Tensor = pool.bench.task.probabilities(inputs)
     return probs.reshape(len(inputs), -1).double().sort(dim=1, descending=True).values
 
 
@@ -107,7 +107,7 @@ class PublishedStrategy:
 
     def choose(self, candidates: Pool, k: int, generator: torch.Generator) -> Acquisition:
         """The k best, the first of equal ones first."""
-        batches = list(candidates.learner.unlabelled_loader())
+        batches = list(candidates.bench.inputs(candidates.index))
         inputs = torch.cat([b.flatten(1) for b in batches])
         scores = RULES[self.rule](candidates, inputs)
         rows = np.argsort(-scores.numpy(), kind="stable")[:k]

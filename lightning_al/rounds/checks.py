@@ -2,84 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from lightning_al.fits.weights import WEIGHTS
-from lightning_al.records import Acquisition, Box
+from lightning_al.records import Acquisition, Box, Domain, Finite, RunPlan
 from lightning_al.scoring.bank import check_features
 
-if TYPE_CHECKING:
-    from .driver import ActiveLearner
+from .parts import Parts
 
-__all__ = ["check_choice", "check_data", "check_settings", "strategy_name"]
+__all__ = ["check_choice", "check_data", "check_settings"]
 
-
-def strategy_name(spec: Any, strategy: Any) -> str:
-    """A short name for folders and legends."""
-    if isinstance(spec, str):
-        return spec
-    if isinstance(spec, Mapping):
-        return str(spec.get("name") or str(spec.get("class_path", "")).rpartition(".")[2])
-    return str(getattr(strategy, "name", "") or type(strategy).__name__)
+FINITE = Finite()
 
 
-def check_settings(it: ActiveLearner, strategy: Any, name: str) -> None:
+def check_settings(plan: RunPlan, parts: Parts) -> None:
     """Refuse what no data set could make work.
 
     Raises:
         ValueError: a number or word that makes no sense, or a privileged strategy.
         LookupError: an unknown weights policy.
     """
-    if it.query_size < 1:
-        raise ValueError(f"query_size must be at least 1, got {it.query_size}")
-    if it.budget < it.query_size:
+    if plan.query_size < 1:
+        raise ValueError(f"query_size must be at least 1, got {plan.query_size}")
+    if plan.budget < plan.query_size:
         raise ValueError(
-            f"the budget of {it.budget} is smaller than one query of {it.query_size}; "
+            f"the budget of {plan.budget} is smaller than one query of {plan.query_size}; "
             "raise the budget or lower query_size"
         )
-    if it.cost_budget is not None and not (isfinite(it.cost_budget) and it.cost_budget >= 0):
-        raise ValueError(f"cost_budget must be a finite number from 0, got {it.cost_budget}")
-    if it.hit_ratio_at is not None and not 0 < it.hit_ratio_at < 1:
-        raise ValueError(f"hit_ratio_at must be a share between 0 and 1, got {it.hit_ratio_at}")
-    WEIGHTS.factory(it.weights)
+    if plan.cost_budget is not None and not (isfinite(plan.cost_budget) and plan.cost_budget >= 0):
+        raise ValueError(f"cost_budget must be a finite number from 0, got {plan.cost_budget}")
+    if plan.hit_ratio_at is not None and not 0 < plan.hit_ratio_at < 1:
+        raise ValueError(f"hit_ratio_at must be a share between 0 and 1, got {plan.hit_ratio_at}")
+    WEIGHTS.factory(plan.weights)
     for what, value, valid in (
-        ("restore", it.restore, ("last", "best")),
-        ("keep_checkpoints", it.keep_checkpoints, ("all", "last")),
+        ("restore", plan.restore, ("last", "best")),
+        ("keep_checkpoints", plan.keep_checkpoints, ("all", "last")),
     ):
         if value not in valid:
             raise ValueError(f"{what} must be one of {', '.join(valid)}, got {value!r}")
-    if strategy.privileged and not it.privileged:
-        raise ValueError(f"strategy {name!r} reads labels of the pool; it runs only inside `bench`")
-    if it.features is not None:
-        check_features(it.features)
+    if parts.strategy.privileged and not plan.privileged:
+        raise ValueError(
+            f"strategy {parts.name!r} reads labels of the pool; it runs only inside `bench`"
+        )
+    if parts.first.privileged and not plan.privileged:
+        raise ValueError(
+            f"the first strategy {parts.first_name!r} reads labels of the pool; it runs only "
+            "inside `bench`"
+        )
+    if parts.features is not None:
+        check_features(parts.features)
 
 
-def check_data(it: ActiveLearner) -> None:
+def check_data(plan: RunPlan, datamodule: Any) -> None:
     """Refuse data that allow no first round.
 
     Raises:
         ValueError: an empty pool, or one smaller than a query.
     """
-    n = len(it.datamodule.pool)
+    n = len(datamodule.pool)
     if n == 0:
         raise ValueError("the pool is empty: every item is labelled or held out already")
-    if getattr(it.datamodule, "box", None) is not None:
+    if isinstance(datamodule.domain, Box):
         for what in ("features", "hit_ratio_at"):
-            if getattr(it, what) is not None:
+            if getattr(plan, what) is not None:
                 raise ValueError(
                     f"{what} is for pools: the candidates of a box are others in each round; "
                     "leave it out"
                 )
-    if it.query_size > n:
-        raise ValueError(f"cannot acquire {it.query_size} of {n} candidates; lower query_size")
+    if plan.query_size > n:
+        raise ValueError(f"cannot acquire {plan.query_size} of {n} candidates; lower query_size")
 
 
 def check_choice(
-    chosen: Acquisition, k: int, pool: torch.Tensor, name: str, box: Box | None = None
+    chosen: Acquisition, k: int, pool: torch.Tensor, name: str, domain: Domain = FINITE
 ) -> None:
     """Refuse what a strategy must never do: repeat itself, or choose outside the pool.
 
@@ -88,7 +86,7 @@ def check_choice(
     """
     index = chosen.index
     if chosen.x is not None and index is None:
-        _check_places(chosen.x, k, name, box)
+        _check_places(chosen.x, k, name, domain)
         return
     if index is None or len(index) == 0:
         raise ValueError(f"strategy {name!r} chose nothing; it must choose {k} of {len(pool)}")
@@ -109,8 +107,8 @@ def check_choice(
         )
 
 
-def _check_places(x: torch.Tensor, k: int, name: str, box: Box | None) -> None:
-    if box is None:
+def _check_places(x: torch.Tensor, k: int, name: str, box: Domain) -> None:
+    if not isinstance(box, Box):
         raise ValueError(
             f"strategy {name!r} chose places, but the pool is finite; it must return "
             "candidates.index[rows], positions in the data set"

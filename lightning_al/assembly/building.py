@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import warnings
-from argparse import ArgumentError
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningCLI, instantiate_class
 from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters_context
-from pytorch_lightning.loggers import Logger
 
+from lightning_al.compat import kinds
 from lightning_al.randomness import seeded
+from lightning_al.records import RunPlan
+from lightning_al.records.plan import options_of
 from lightning_al.rounds import ActiveLearner
 from lightning_al.strategies import resolve
 from lightning_al.tasks import Adapter
 
-from .families import FEATURES, ORACLES, POSTERIORS, RULES, make
+from .command_plan import CommandPlan
+from .families import built
+from .trainer_class import trainer_class
 
-__all__ = ["Maker", "Parts", "fill_sizes", "learner_of_run"]
-
-OUTSIDE_IDENTITY = (
-    "baseline",
-    "config",
-    "keep_checkpoints",
-    "loggers",
-    "memory_budget",
-    "overwrite",
-    "progress",
-    "run_dir",
-    "seed_everything",
-)
-"""Settings that do not change what a run does; a run goes on under others."""
+__all__ = ["Assembly", "Maker", "fill_sizes"]
 
 OUTSIDE_TRAINER = ("default_root_dir", "enable_progress_bar", "log_every_n_steps", "logger")
+"""Settings of the Trainer that do not change what a run does."""
 
 
 class Maker:
@@ -47,7 +37,11 @@ class Maker:
 
     def __init__(self, base: Any, spec: Any) -> None:
         self._parser = ArgumentParser(exit_on_error=False)
-        self._parser.add_argument("--it", type=base)
+        several = isinstance(base, tuple)
+        if several:
+            self._parser.add_subclass_arguments(base, "it", fail_untyped=False)
+        else:
+            self._parser.add_argument("--it", type=base)
         self._config = self._parser.parse_object({"it": copy.deepcopy(spec)})
 
     def __call__(self) -> Any:
@@ -55,20 +49,21 @@ class Maker:
         return self._parser.instantiate_classes(self._config.clone()).it
 
 
-class Parts:
+class Assembly:
     """What a configuration of ``run`` describes.
 
     Args:
-        config: plain values, as parsed: model, data, trainer and the arguments of ``run``.
+        config: plain values, as parsed: model, data, trainer and the options of ``run``.
+        plan: whose options these are.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = dict(config)
+    def __init__(self, config: Mapping[str, Any], plan: type[RunPlan] = CommandPlan) -> None:
+        self.config, self.plan = dict(config), plan
         for name in ("model", "data"):
             if not self.config.get(name):
                 raise ValueError(f"the configuration names no {name}; give --{name} or --config")
-        self._helpers()  # a wrong name is said before any data are read
-        self.datamodule: LightningDataModule = Maker(LightningDataModule, self.config["data"])()
+        self._live()  # a wrong name is said before any data are read
+        self.datamodule: Any = Maker(kinds("LightningDataModule"), self.config["data"])()
         if not hasattr(self.datamodule, "acquire"):
             raise TypeError(
                 f"run needs an ActiveDataModule as data, got {type(self.datamodule).__name__}"
@@ -77,14 +72,17 @@ class Parts:
         self.datamodule.setup("fit")
         self.model_config = copy.deepcopy(self.config["model"])
         fill_sizes(self.model_config, self.datamodule)
-        self._model = Maker(LightningModule, self.model_config)
+        self._model = Maker(kinds("LightningModule"), self.model_config)
         trainer = {k: v for k, v in self.config.get("trainer", {}).items() if v is not None}
-        self._logger = Maker(list[Logger] | Logger | bool | None, trainer.pop("logger", None))
+        either: Any = kinds("loggers.Logger")[0]
+        for other in kinds("loggers.Logger")[1:]:
+            either = either | other
+        self._logger = Maker(list[either] | either | bool | None, trainer.pop("logger", None))
         self._trainer = ArgumentParser(exit_on_error=False)
-        self._trainer.add_class_arguments(Trainer, "trainer", instantiate=False)
+        self._trainer.add_class_arguments(trainer_class(), "trainer", instantiate=False)
         self._trainer_config = self._trainer.parse_object({"trainer": trainer})
 
-    def task(self) -> LightningModule:
+    def task(self) -> Any:
         """A fresh module, with the optimiser of the command line if it names one."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
@@ -92,17 +90,17 @@ class Parts:
                 hparams=self._hyperparameters(),
                 instantiator="pytorch_lightning.cli.instantiate_module",
             ):  # what LightningCLI does, so that load_from_checkpoint rebuilds any module
-                module: LightningModule = self._model()
+                module = self._model()
         if (optimizer := self.config.get("optimizer")) is not None:
             scheduler = self.config.get("lr_scheduler")
 
-            def configure(module: LightningModule) -> Any:
+            def configure(module: Any) -> Any:
                 made = instantiate_class(module.parameters(), optimizer)
                 schedule = instantiate_class(made, scheduler) if scheduler else None
                 return LightningCLI.configure_optimizers(module, made, schedule)
 
             configured: Any = MethodType(configure, module)
-            module.configure_optimizers = configured  # type: ignore[method-assign]
+            module.configure_optimizers = configured
         return module
 
     def _hyperparameters(self) -> dict[str, Any]:
@@ -117,7 +115,7 @@ class Parts:
         arguments["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
         return arguments
 
-    def loggers(self) -> list[Logger]:
+    def loggers(self) -> list[Any]:
         """The loggers that the Trainer's settings name, built once."""
         made = self._logger()
         if isinstance(made, bool) or made is None:
@@ -126,7 +124,9 @@ class Parts:
 
     def identity(self) -> dict[str, Any]:
         """The settings that make this run this run."""
-        config = {k: v for k, v in self.config.items() if k not in OUTSIDE_IDENTITY}
+        outside = {each.name for each, facts in options_of(self.plan) if not facts.identity}
+        outside |= {"config", "seed_everything"}
+        config = {k: v for k, v in self.config.items() if k not in outside}
         config["trainer"] = {
             k: v
             for k, v in config.get("trainer", {}).items()
@@ -136,60 +136,55 @@ class Parts:
 
     def learner(self, **changes: Any) -> ActiveLearner:
         """The learner; ``changes`` are passed to it over the configuration."""
-        config = self.config
-        plain = ("weights", "restore", "overwrite", "keep_checkpoints", "memory_budget")
-        arguments: dict[str, Any] = {
+        given = {each.name: self.config.get(each.name) for each, _ in options_of(ActiveLearner)}
+        options = {name: value for name, value in given.items() if value is not None}
+        fixed = {
             "task": self.task,
             "datamodule": self.datamodule,
-            "strategy": config["strategy"],
-            "first": config.get("first"),
-            "query_size": config["query_size"],
-            "budget": config["budget"],
             "trainer": self.trainer,
             "config": self.identity(),
-            "seed": config["seed"],
-            "adapter": Maker(Adapter | None, config.get("adapter"))(),
-            "cost_budget": config.get("cost_budget"),
-            "hit_ratio_at": config.get("hit_ratio_at"),
-            **{name: config[name] for name in plain if name in config},
-            **self._helpers(),
         }
-        return ActiveLearner(**(arguments | changes))
+        return ActiveLearner(**(options | self._live() | fixed | changes))
 
-    def _helpers(self) -> dict[str, Any]:
-        """Posterior, features, oracle and rules; wrong names, strategies' too, are refused."""
-        config = self.config
-        for spec in (config["strategy"], config.get("first"), config.get("baseline")):
-            if spec is not None:
-                resolve(spec)
-        rules = [make(RULES, spec) for spec in config.get("stopping") or ()]
-        return {
-            "posterior": make(POSTERIORS, config.get("posterior")),
-            "features": self.features,
-            "oracle": make(ORACLES, config.get("oracle")),
-            "stopping": rules,
-        }
+    def _live(self) -> dict[str, Any]:
+        """The objects that specifications name; wrong names are refused."""
+        found: dict[str, Any] = {}
+        for each, facts in options_of(self.plan):
+            spec = self.config.get(each.name)
+            if spec is None or not facts.part:
+                continue
+            if facts.part == "strategy":
+                resolve(spec)  # stays a name: what made a run the same run is how it was written
+            elif facts.several:
+                found[each.name] = [built(facts.part, one) for one in spec]
+            elif each.name == "features":
+                found[each.name] = self.features
+            else:
+                found[each.name] = built(facts.part, spec)
+        if (adapter := Maker(Adapter | None, self.config.get("adapter"))()) is not None:
+            found["adapter"] = adapter
+        return found
 
     @cached_property
     def features(self) -> Any:
         """The feature extractor, built once: being frozen it serves all runs."""
         with seeded(0, 0, "features"):  # weights drawn in there are the same in every process
-            return make(FEATURES, self.config.get("features"))
+            return built("features", self.config.get("features"))
 
 
 def fill_sizes(spec: Any, datamodule: Any) -> None:
     """Put the sizes that the data give where a model's settings leave them ``null``.
 
     ``in_features``, ``in_channels``, ``image_size`` and ``classes`` are the datamodule's;
-    ``outputs`` is its number of classes, or of targets (twice that for a Gaussian likelihood, in
-    the network only). ``safety`` is whether the last of several measures is ``z``.
+    ``outputs`` is its number of classes, or of targets; of the network what the task says that it
+    needs for them (its ``network_outputs(targets, arguments)``). ``safety`` is whether one of its
+    outcomes says how safe an item is.
     """
     sizes = {
         name: getattr(datamodule, name, None)
         for name in ("in_features", "in_channels", "image_size", "classes")
     }
-    measures = tuple(getattr(datamodule, "measures", ("y",)))
-    sizes["safety"] = len(measures) > 1 and measures[-1] == "z"
+    sizes["safety"] = datamodule.outcomes.safety is not None
     targets = sizes["classes"] or getattr(datamodule, "outputs", None)
     _fill(spec, sizes, targets, targets)
 
@@ -198,8 +193,9 @@ def _fill(spec: Any, sizes: Mapping[str, Any], outputs: Any, network_outputs: An
     arguments = spec.get("init_args") if isinstance(spec, dict) else None
     if not isinstance(arguments, dict):
         return
-    if arguments.get("likelihood") == "gaussian" and outputs is not None:
-        network_outputs = 2 * outputs
+    needed = getattr(_class_of(spec), "network_outputs", None)
+    if needed is not None and outputs is not None:
+        network_outputs = needed(outputs, arguments)
     for name, value in {**sizes, "outputs": outputs}.items():
         if value is not None and name in arguments and arguments[name] is None:
             arguments[name] = value
@@ -207,22 +203,10 @@ def _fill(spec: Any, sizes: Mapping[str, Any], outputs: Any, network_outputs: An
         _fill(inner, sizes, network_outputs, network_outputs)
 
 
-def learner_of_run(run_dir: Path) -> ActiveLearner:
-    """The learner of a run of the command line, from the ``config.yaml`` in its folder.
-
-    Raises:
-        LookupError: the folder holds no such file, or that of a run written in Python.
-    """
-    from lightning_al.cli.command import parse
-
-    path = run_dir / "config.yaml"
-    if not path.exists():
-        raise LookupError(f"{run_dir} holds no config.yaml; give the folder of a run")
+def _class_of(spec: Mapping[str, Any]) -> Any:
+    """The class that a specification names, where it can be imported."""
+    module, _, name = str(spec.get("class_path", "")).rpartition(".")
     try:
-        config = parse(["run", "--config", str(path)])
-    except ArgumentError:
-        raise LookupError(
-            f"{path} is not of the command line; rebuild the learner in Python and pass it: "
-            "replay(run_dir, round, learner)"
-        ) from None
-    return Parts(config).learner(run_dir=run_dir, overwrite=False)
+        return getattr(importlib.import_module(module), name, None) if module else None
+    except ImportError:
+        return None  # the parser says so better

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,22 +11,15 @@ from typing import Any
 import yaml
 
 from lightning_al import networks
+from lightning_al.records import RunPlan
+from lightning_al.records.plan import options_of
 
+from .command_plan import CommandPlan, part_options
 from .overlays import check_order, has_members
 from .shipped import Config, find_config, is_bench, is_overlay
-from .trainer import ActiveTrainer
 from .words import pairs
 
 __all__ = ["CommandLine"]
-
-FOLDED = ("strategy", "first", "baseline", "posterior", "features", "oracle")
-"""Options whose value is a name or a mapping; ``--strategy.beta 2`` adds to the mapping."""
-
-FLAGS = ("overwrite",)
-"""Options that mean true where no value follows."""
-
-RUN_ONLY = {*inspect.signature(ActiveTrainer.run).parameters} - {"model"}
-"""What a configuration says to ``run`` alone; Lightning's own commands leave it out."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +28,27 @@ class CommandLine:
 
     Args:
         words: as typed, the command first.
+        plan: whose options the command ``run`` takes.
     """
 
     words: Sequence[str]
+    plan: type[RunPlan] = CommandPlan
     configs: Sequence[Config] = field(init=False)
     parsed: Sequence[str] = field(init=False)  # configurations first, so that the rest overrides
 
     def __post_init__(self) -> None:
+        options = {each.name: each for each, _ in options_of(self.plan)}
+        folds = part_options(self.plan)
         configs: list[Config] = []
         plain: list[str] = []
         folded: list[tuple[str, str]] = []
         for option, value in pairs(self.words[1:]):
             key = option.removeprefix("--")
-            value = "true" if value is None and key in FLAGS else value
+            flag = key in options and options[key].default is False
+            value = "true" if value is None and flag else value
             if option in ("--config", "-c") and value is not None:
                 configs.append(find_config(value))
-            elif key.partition(".")[0] in FOLDED and option != key and value is not None:
+            elif key.partition(".")[0] in folds and option != key and value is not None:
                 folded.append((key, value))
             else:
                 plain += [option] if value is None else [option, _full_path(key, value)]
@@ -68,12 +65,12 @@ class CommandLine:
             several = several or has_members(config.get("model"))
             if found.strategy is not None and (several or specs.get("posterior")):
                 config.pop("posterior", None)  # an overlay's is for networks of one member
-            specs |= {name: config.pop(name) for name in FOLDED if name in config}
+            specs |= {name: config.pop(name) for name in folds if name in config}
         _fold(specs, folded)
         if self.command == "run":
             read.append(specs)
         else:
-            read = [{k: v for k, v in config.items() if k not in RUN_ONLY} for config in read]
+            read = [{k: v for k, v in config.items() if k not in options} for config in read]
         texts = [yaml.safe_dump(config, sort_keys=False) for config in read if config]
         first = [word for text in texts for word in ("--config", text)]
         object.__setattr__(self, "configs", configs)

@@ -85,7 +85,8 @@ class Overlay:
         if not self._count or name not in self._values[0]:
             return None
         self._join()
-        row = self._row[index].long()
+        inside = index < len(self._row)  # behind the measured places of a box lie candidates
+        row = torch.where(inside, self._row[index.where(inside, 0)].long(), -1)
         answered = row >= 0
         return self._values[0][name][row.clamp_min(0)], answered
 

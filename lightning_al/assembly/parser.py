@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import warnings
 from argparse import ArgumentError
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytorch_lightning
 import yaml
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from lightning_al.assembly.parts import Maker, fill_sizes
+from lightning_al.compat import bridged, family_of, kinds
+from lightning_al.records import RunPlan
 
-from .arguments import CommandLine
-from .errors import explain
-from .trainer import ActiveTrainer
+from .building import Maker, fill_sizes
+from .command_line import CommandLine
+from .command_plan import CommandPlan, run_options
+from .explaining import explain
+from .trainer_class import trainer_class
 
 __all__ = ["ActiveCLI", "parse"]
 
@@ -32,11 +36,22 @@ QUIET = (".*isinstance.treespec, LeafSpec.*", ".*across ranks is zero.*", ".*log
 
 
 class ActiveCLI(LightningCLI):
-    """LightningCLI with ``run`` beside Lightning's own sub-commands."""
+    """LightningCLI with ``run`` beside Lightning's own sub-commands.
 
-    def __init__(self, line: CommandLine, *, run: bool = True) -> None:
-        self.line = line
-        self.only_parse = not run
+    Args:
+        line: what was typed.
+        run: does the command ``run``, with its configuration and line; None parses only.
+        plan: whose options ``run`` takes.
+    """
+
+    def __init__(
+        self,
+        line: CommandLine,
+        run: Callable[[Mapping[str, Any], CommandLine], Any] | None = None,
+        plan: type[RunPlan] = CommandPlan,
+    ) -> None:
+        self.line, self.plan = line, plan
+        self.do = run
         self.result: Any = None
         kwargs: dict[str, Any] = {
             command: {
@@ -46,9 +61,9 @@ class ActiveCLI(LightningCLI):
             for command in self.subcommands()
         }
         super().__init__(
-            LightningModule,
-            LightningDataModule,
-            trainer_class=ActiveTrainer,
+            pytorch_lightning.LightningModule,
+            pytorch_lightning.LightningDataModule,
+            trainer_class=trainer_class(),
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,
@@ -62,14 +77,24 @@ class ActiveCLI(LightningCLI):
         """Lightning's sub-commands and ``run``; what each takes from elsewhere."""
         return {**LightningCLI.subcommands(), "run": {"model", "datamodule"}}
 
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Trainer, model and data; the last two of either name of Lightning."""
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        for kind, key in (("LightningModule", "model"), ("LightningDataModule", "data")):
+            parser.add_subclass_arguments(kinds(kind), key, fail_untyped=False, required=True)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Quiet defaults; what a run needs beyond a fit is in the signature of ``run``."""
+        """Quiet defaults."""
         parser.set_defaults({"trainer.enable_model_summary": False})
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "run":
+            group = parser.add_argument_group(TITLES["strategy"])
+            for name, kind, default, help in run_options(self.plan):
+                group.add_argument(f"--{name}", type=kind, default=default, help=help)
         # in the help: titles for people, a run's own settings first, the Trainer's many ones last
         for group in parser._action_groups:
             options = [option for a in group._group_actions for option in a.option_strings]
@@ -97,8 +122,12 @@ class ActiveCLI(LightningCLI):
             super()._set_seed()
 
     @property
+    def _only_parse(self) -> bool:
+        return self.do is None
+
+    @property
     def _drives_itself(self) -> bool:
-        return self.only_parse or self.subcommand == "run"
+        return self._only_parse or self.subcommand == "run"
 
     def before_instantiate_classes(self) -> None:
         """Sizes that the configuration leaves null are read off the data."""
@@ -107,7 +136,7 @@ class ActiveCLI(LightningCLI):
         config = self.config[self.subcommand]
         model = config.model.as_dict() if config.get("model") else {}
         if config.get("data") and _has_null(model):
-            datamodule = Maker(LightningDataModule, config.data.as_dict())()
+            datamodule = Maker(kinds("LightningDataModule"), config.data.as_dict())()
             datamodule.prepare_data()
             datamodule.setup("fit")
             fill_sizes(model, datamodule)
@@ -118,15 +147,19 @@ class ActiveCLI(LightningCLI):
         """Lightning's commands build everything once; ``run`` builds it anew each round."""
         if not self._drives_itself:
             super().instantiate_classes()
+            self.datamodule = bridged(self.datamodule, family_of(self.model))
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """An ActiveDataModule shards by itself, Lightning must not do so again."""
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """The Trainer of the model's Lightning; a data module of ours shards by itself."""
         if hasattr(self.datamodule, "acquire"):
             kwargs.setdefault("use_distributed_sampler", False)
+        family = family_of(self.model)
+        if family is not pytorch_lightning:
+            self.trainer_class = family.Trainer
         return super().instantiate_trainer(**kwargs)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if self.only_parse:
+        if self.do is None:
             return
         if subcommand != "run":
             with warnings.catch_warnings():
@@ -134,9 +167,7 @@ class ActiveCLI(LightningCLI):
                     warnings.filterwarnings("ignore", text)
                 super()._run_subcommand(subcommand)
             return
-        from .run_command import run_command
-
-        self.result = run_command(self.plain(), self.line)
+        self.result = self.do(self.plain(), self.line)
 
     def plain(self) -> dict[str, Any]:
         """The sub-command's configuration as plain values."""
@@ -151,6 +182,6 @@ def _has_null(spec: Any) -> bool:
     return spec is None
 
 
-def parse(words: list[str]) -> dict[str, Any]:
+def parse(words: list[str], plan: type[RunPlan] = CommandPlan) -> dict[str, Any]:
     """The resolved configuration of a command line, as plain values; nothing is built."""
-    return ActiveCLI(CommandLine(words), run=False).plain()
+    return ActiveCLI(CommandLine(words, plan), plan=plan).plain()

@@ -1,0 +1,120 @@
+"""What data are, as plain values: a run folder answers only for the data it was made with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_al.identity import portray
+from lightning_al.randomness import seeded
+
+from .splits import is_dataset
+from .tensors import as_tensor_items
+
+__all__ = ["content_digests", "dataset_digest", "portrait_of"]
+
+SAMPLED = 32  # items of a data set that can only be read one by one
+
+
+def portrait_of(data: Any) -> dict[str, Any]:
+    """Settings of a data module that decide what a run does, and hashes of its data.
+
+    Tables and tensors are hashed whole; of files the names and sizes, where the data set has a
+    ``files()``; of any other data set a sample of its items, read under the test transform.
+    """
+    splits = data.splits
+    parts = {"train": splits.train, "pool": splits.pool, "test": splits.test, "val": splits.val}
+    shown: dict[str, Any] = {}
+    for name, part in parts.items():
+        if isinstance(part, (list, tuple, range, Tensor, np.ndarray)):
+            shown[name] = torch.as_tensor(list(part))
+        elif not is_dataset(part):
+            shown[name] = part
+        elif name == "train" and splits.pool is not None:
+            shown[name] = {"class": type(part).__qualname__, "items": len(part)}
+        else:
+            shown[name] = dataset_digest(part)
+    return {
+        "class": type(data).__qualname__,
+        "items": len(data.items),
+        "batch_size": data.batch_size,
+        "label": data.label,
+        "collate": portray(data.collate),
+        "state": data.fingerprint(),
+        **{k: portray(v) for k, v in shown.items() if v is not None},
+    }
+
+
+def dataset_digest(dataset: Any) -> str:
+    """Twelve letters that name what a map-style data set holds."""
+    digest = hashlib.sha256(f"{len(dataset)}".encode())
+    tensors = as_tensor_items(dataset)
+    files = getattr(dataset, "files", None)
+    if tensors is not None:
+        for part in (*tensors.inputs, tensors.targets):
+            if part is not None:
+                _feed(digest, part)
+    elif callable(files):
+        for path in files():
+            digest.update(f"{_name(path)}\n".encode())
+    else:
+        rows = torch.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLED)).long().unique()
+        with seeded(0, 0, "portrait"):
+            for row in rows.tolist():
+                _feed(digest, dataset[row])
+    return digest.hexdigest()[:12]
+
+
+def content_digests(data: Any, index: Tensor) -> list[str]:
+    """Twelve letters of what each of some items [K] is: its file, or its inputs.
+
+    Args:
+        data: a data module.
+        index: positions.
+    """
+    found = []
+    for item in index.tolist():
+        path = data.item_path(item)
+        digest = hashlib.sha256()
+        if path is not None:
+            digest.update(_name(path).encode())
+        else:
+            _feed(digest, data.pool_items.inputs(torch.tensor([item])))
+        found.append(digest.hexdigest()[:12])
+    return found
+
+
+def _name(path: str | os.PathLike[str]) -> str:
+    """A file by its name and size; -1 where it is gone."""
+    file = Path(path)
+    return f"{file.name} {file.stat().st_size if file.exists() else -1}"
+
+
+def _feed(digest: hashlib._Hash, value: Any) -> None:
+    """Put a value of an item into a hash; what has no bytes of its own goes by its text."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().contiguous()
+        digest.update(f"{value.dtype}{list(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        digest.update(
+            f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes()
+        )
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            digest.update(str(key).encode())
+            _feed(digest, value[key])
+    elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        for part in value:
+            _feed(digest, part)
+    elif hasattr(value, "tobytes"):  # a picture
+        digest.update(f"{getattr(value, 'size', '')}".encode() + value.tobytes())
+    else:
+        digest.update(str(portray(value)).encode())

@@ -1,0 +1,160 @@
+"""Both names of Lightning, and reaches into what other libraries keep private.
+
+``pytorch_lightning`` and ``lightning.pytorch`` are one library under two names, whose classes know
+nothing of each other. A Trainer takes modules and data modules of its own name only; callbacks and
+loggers it takes of either. So the module of a run decides whose Trainer fits it, and our data
+modules are handed over by a bridge. Every reach into a private name stands here, with its reason;
+``tests/house/test_compat.py`` holds each.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytorch_lightning
+
+__all__ = [
+    "NAMES",
+    "bridged",
+    "families",
+    "family_of",
+    "is_a",
+    "kinds",
+    "overrides",
+    "start_step_at",
+]
+
+NAMES = ("pytorch_lightning", "lightning.pytorch")
+
+
+def families() -> Iterator[Any]:
+    """Lightning's modules, under the names by which it was imported here."""
+    yield pytorch_lightning
+    if (other := sys.modules.get(NAMES[1])) is not None:
+        yield other
+
+
+def kinds(path: str) -> tuple[type, ...]:
+    """A class of Lightning's under all its names.
+
+    >>> [kind.__module__.split(".")[0] for kind in kinds("callbacks.EarlyStopping")][0]
+    'pytorch_lightning'
+    """
+    found = []
+    for family in families():
+        where, _, name = f"{family.__name__}.{path}".rpartition(".")
+        found.append(getattr(import_module(where), name))
+    return tuple(found)
+
+
+def is_a(value: Any, path: str) -> bool:
+    """Whether a value is one of Lightning's classes, under either name."""
+    return isinstance(value, kinds(path))
+
+
+def family_of(value: Any) -> Any:
+    """The Lightning that an object, or a class, is of; ``pytorch_lightning`` where of none."""
+    classes = value.__mro__ if isinstance(value, type) else type(value).__mro__
+    for kind in classes:
+        for name in NAMES:
+            if kind.__module__ == name or kind.__module__.startswith(f"{name}."):
+                return import_module(name)
+    return pytorch_lightning
+
+
+def overrides(hook: str, value: Any) -> bool:
+    """Whether a module, data module or callback of either name has a hook of its own."""
+    own = getattr(type(value), hook, None)
+    parents = [
+        getattr(kind, hook, None)
+        for path in ("LightningModule", "LightningDataModule", "Callback")
+        for kind in kinds(path)
+        if isinstance(value, kind)
+    ]
+    if hook in getattr(value, "__dict__", {}):  # put onto the instance, as the command line does
+        return True
+    return own is not None and all(own is not parent for parent in parents)
+
+
+def bridged(datamodule: Any, family: Any) -> Any:
+    """The data module as Trainers of a family take it: itself, or an image of it."""
+    if isinstance(datamodule, family.LightningDataModule):
+        return datamodule
+    return _bridge(family)(datamodule)
+
+
+@functools.cache
+def _bridge(family: Any) -> type:
+    """A data module of a family that hands everything on to another one."""
+
+    class Bridge(family.LightningDataModule):  # type: ignore[misc,name-defined]
+        """A data module of the other name of Lightning."""
+
+        def __init__(self, inner: Any) -> None:
+            self.__dict__["inner"] = inner
+            super().__init__()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.__dict__["inner"], name)
+
+        @property
+        def trainer(self) -> Any:
+            return self.__dict__["inner"].trainer
+
+        @trainer.setter
+        def trainer(self, value: Any) -> None:
+            if "inner" in self.__dict__:
+                self.__dict__["inner"].trainer = value
+
+        def prepare_data(self) -> None:
+            self.inner.prepare_data()
+
+        def setup(self, stage: str) -> None:
+            self.inner.setup(stage)
+
+        def train_dataloader(self) -> Any:
+            return self.inner.train_dataloader()
+
+        def val_dataloader(self) -> Any:
+            return self.inner.val_dataloader()
+
+        def test_dataloader(self) -> Any:
+            return self.inner.test_dataloader()
+
+        def predict_dataloader(self) -> Any:
+            return self.inner.predict_dataloader()
+
+        def state_dict(self) -> dict[str, Any]:
+            state: dict[str, Any] = self.inner.state_dict()
+            return state
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.inner.load_state_dict(state_dict)
+
+        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+            return self.inner.transfer_batch_to_device(batch, device, dataloader_idx)
+
+        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            return self.inner.on_before_batch_transfer(batch, dataloader_idx)
+
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            return self.inner.on_after_batch_transfer(batch, dataloader_idx)
+
+    return Bridge
+
+
+def start_step_at(trainer: Any, offset: int) -> None:
+    """Let the Trainer's logger step go on from ``offset`` instead of 0.
+
+    Lightning logs every training, epoch and evaluation metric under the private counter
+    ``fit_loop.epoch_loop._batches_that_stepped``; nothing else reads it: ``global_step``,
+    ``max_steps``, learning rate schedules and checkpoint names count on their own. Only *which*
+    batches are logged (every ``log_every_n_steps``) is then counted over the rounds too. A fit that
+    goes on from a checkpoint of its own round already carries the offset and is left alone.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    loop._batches_that_stepped = max(loop._batches_that_stepped, offset)

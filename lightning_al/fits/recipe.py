@@ -1,0 +1,214 @@
+"""How the fits of a run are made: modules, and Trainers that nothing has served before."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning
+from torch import Tensor, nn
+
+from lightning_al.compat import NAMES, family_of, is_a
+from lightning_al.randomness import seeded
+
+from .weights import start_weights
+
+__all__ = ["QUIET", "Recipe", "quietly"]
+
+QUIET: dict[str, Any] = {
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the datamodule shards by itself
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the fits of a run are made.
+
+    Args:
+        task: builds a fresh module; an instance is copied each round.
+        trainer: Trainer arguments, copied anew each round, or a function that builds
+            a Trainer, or its arguments.
+        weights: policy from :mod:`lightning_al.fits.weights`.
+        restore: "last" keeps the weights of the last step, "best" those of the ModelCheckpoint
+            among the callbacks.
+        loggers: shared by all rounds, so that a run is one run.
+    """
+
+    task: Any
+    trainer: Any
+    weights: str = "reset"
+    restore: str = "last"
+    loggers: Sequence[Any] = ()
+    _built: list[weakref.ref[Tensor]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+    _used: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def build_task(self, seed: int, round: int, previous: Mapping[str, Tensor] | None) -> Any:
+        """The module of a round with its start weights.
+
+        Raises:
+            TypeError: the task builds no LightningModule.
+            ValueError: one with parameters that the round before has trained.
+        """
+        with seeded(seed, round, "build"):
+            given = isinstance(self.task, nn.Module)
+            module = copy.deepcopy(self.task) if given else self.task()
+        if not is_a(module, "LightningModule"):
+            raise TypeError(
+                f"task must be a LightningModule or a function that builds one, got "
+                f"{type(module).__name__}"
+            )
+        self._refuse_shared(module)
+        start_weights(module, self.weights, previous, seed, round)
+        return module
+
+    def _refuse_shared(self, module: nn.Module) -> None:
+        """A network that the last round trained would make every policy a warm start."""
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        if any(old() is p for old in self._built for p in trainable):
+            raise ValueError(
+                "task() returned parameters that the round before has trained; build the network "
+                "inside of it, or pass the module itself, which is copied each round"
+            )
+        self._built[:] = map(weakref.ref, trainable)
+
+    def build_trainer(
+        self,
+        callbacks: Sequence[Any] = (),
+        folder: Path | None = None,
+        family: Any = pytorch_lightning,
+    ) -> Any:
+        """A fresh Trainer with fresh callbacks; ``callbacks`` come on top.
+
+        Args:
+            callbacks: of the run itself.
+            folder: where it keeps files.
+            family: the Lightning of the module that it is for.
+
+        Raises:
+            ValueError: a function that gave the same Trainer or callback before, whose state (best
+                score, patience, epochs) would survive a round.
+            TypeError: a Trainer of the other name of Lightning.
+        """
+        made: Any = self._made()
+        if isinstance(made, Mapping):
+            trainer = self._of_arguments(made, callbacks, folder, family)
+        else:
+            _refuse_other_family(made, family)
+            trainer = made
+            trainer.callbacks.extend(callbacks)
+            if self.loggers:
+                trainer.loggers = [*trainer.loggers, *self.loggers]
+        now = [trainer, *trainer.callbacks]
+        if old := [x for x in now if any(x is used for used in self._used)]:
+            raise ValueError(
+                f"the trainer function returned the same {type(old[0]).__name__} twice; it must "
+                "build a new Trainer with new callbacks each time, for their state (best score, "
+                "patience, epochs) must not survive a round"
+            )
+        self._used[:] = now
+        return trainer
+
+    def _of_arguments(
+        self, made: Mapping[str, Any], callbacks: Sequence[Any], folder: Path | None, family: Any
+    ) -> Any:
+        arguments = QUIET | dict(made)
+        logger = arguments.pop("logger", None)
+        own = [logger] if is_a(logger, "loggers.Logger") else list(logger or [])
+        mine = arguments.pop("callbacks", None) or []
+        mine = [mine] if is_a(mine, "Callback") else list(mine)
+        arguments["callbacks"] = [*mine, *callbacks]
+        saves = any(is_a(c, "callbacks.Checkpoint") for c in mine)
+        arguments.setdefault("enable_checkpointing", saves)
+        arguments["logger"] = [*own, *self.loggers] or False
+        if folder is not None:
+            arguments.setdefault("default_root_dir", str(folder))
+        with quietly():
+            return family.Trainer(**arguments)
+
+    def _made(self) -> Any:
+        """A Trainer, or arguments of one, that no earlier round has touched."""
+        if callable(self.trainer):
+            with quietly():
+                made = self.trainer()
+            return made if is_a(made, "Trainer") else dict(made)
+        # loggers are one for all rounds; everything else, callbacks above all, is copied
+        loggers = {k: v for k, v in self.trainer.items() if k == "logger" and v is not True}
+        rest = {k: v for k, v in self.trainer.items() if k != "logger"}
+        return copy.deepcopy(rest) | loggers
+
+    def alone(self, family: Any = pytorch_lightning, callbacks: Sequence[Any] = ()) -> Any:
+        """A Trainer of the same settings on one device, without loggers.
+
+        Args:
+            family: the Lightning of the module that it is for.
+            callbacks: of the run itself.
+        """
+        given = self.arguments()
+        arguments = {k: v for k, v in given.items() if k not in ("strategy", "num_nodes")}
+        lone = Recipe(self.task, {**arguments, "devices": 1, "logger": False})
+        return lone.build_trainer(callbacks, family=family)
+
+    def arguments(self) -> dict[str, Any]:
+        """Trainer arguments, for a Trainer that must differ in some of them.
+
+        Raises:
+            ValueError: the recipe builds whole Trainers.
+        """
+        made = self._made()
+        if not isinstance(made, Mapping):
+            raise ValueError(
+                "fits on one device (full-batch tasks on several processes, refits) need trainer "
+                "as a dict of arguments, not as a Trainer"
+            )
+        return dict(made)
+
+
+def _refuse_other_family(trainer: Any, family: Any) -> None:
+    if not isinstance(trainer, family.Trainer):
+        raise TypeError(
+            f"the task is a module of {family.__name__}, the trainer one of "
+            f"{family_of(trainer).__name__}, and neither knows the other; build both with the same "
+            "one of the two"
+        )
+
+
+def _warnings_only(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Silence the advice that does not fit a run of many small fits."""
+    talk = [logging.getLogger(f"{name}.utilities.rank_zero") for name in NAMES]
+    for logger in talk:
+        logger.addFilter(_warnings_only)  # another level would make each forget its own
+    with warnings.catch_warnings():
+        for text in (
+            ".*isinstance.treespec, LeafSpec.*",
+            ".*does not have many workers.*",
+            ".*The number of training batches.*",
+            ".*GPU available but not used.*",
+            ".*Checkpoint directory .* exists.*",
+            ".*No `test_dataloader.*",
+            ".*across ranks is zero.*",
+            ".*returned `None`, this fit will run with no optimizer.*",  # closed forms
+            ".*You passed in a `val_dataloader` but have no.*",  # data modules always have one
+        ):
+            warnings.filterwarnings("ignore", text)
+        try:
+            yield
+        finally:
+            for logger in talk:
+                logger.removeFilter(_warnings_only)

@@ -1,0 +1,169 @@
+"""What a run is asked to do: one field an option; signatures, help, grid keys come from the fields.
+
+A new option is a field here, and the line that uses it. Its metadata is an :class:`Option`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+__all__ = ["MISSING", "Option", "RunPlan", "option", "option_of", "options_of"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is to be known of one option of a run.
+
+    Args:
+        help: one sentence or two, for every place that shows the option.
+        identity: another value makes another run; else a run goes on under any value.
+        part: family of the object that a specification here names ("strategy", "posterior", …);
+            empty for plain values.
+        several: the value is a list of such specifications.
+        command: whether the command line takes it.
+        grid: whether a benchmark may set it.
+        usual: the command line's default, where Python has none or another.
+        type: dotted path of the command line's type, where the annotation does not say it.
+    """
+
+    help: str
+    identity: bool = True
+    part: str = ""
+    several: bool = False
+    command: bool = True
+    grid: bool = True
+    usual: Any = None
+    type: str = ""
+
+
+def option(help: str, default: Any = MISSING, **facts: Any) -> Any:
+    """A field of a plan; one with a default is given by name.
+
+    Args:
+        help: see :class:`Option`.
+        default: of the field; none for one that must be given.
+        facts: the other fields of :class:`Option`.
+    """
+    metadata = {"option": Option(help, **facts)}
+    if default is MISSING:
+        return field(metadata=metadata)
+    return field(default=default, kw_only=True, metadata=metadata)
+
+
+def option_of(field: Field[Any]) -> Option:
+    """The option that a field of a plan is."""
+    found: Option = field.metadata["option"]
+    return found
+
+
+def options_of(plan: RunPlan | type[RunPlan]) -> Iterator[tuple[Field[Any], Option]]:
+    """The options of a plan or a class of plans, in order; other fields are left out."""
+    for each in fields(plan):
+        if "option" in each.metadata:
+            yield each, option_of(each)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The options of one run; parts are named by specifications, live objects travel beside it."""
+
+    strategy: Any = option(
+        "the query strategy: a name, {name: …, arguments}, or {class_path: …, init_args: …} for "
+        "one of your own",
+        part="strategy",
+        usual="margin",
+    )
+    query_size: int = option("items a query asks for; the last one may be smaller", usual=20)
+    budget: int = option("items that may be bought in all, the initial ones not counted", usual=180)
+    oracle: Any = option(
+        "who answers; by default the labels that the data set carries. Noisy, Committee, "
+        "Abstaining, Costly and Delayed oracles go around another (oracle.oracle NAME); File "
+        "writes queries/round-003.csv for a person to fill in",
+        None,
+        part="oracle",
+    )
+    weights: str = option("each round starts reset, warm or shrink_perturb", "reset")
+    restore: str = option(
+        "keep the last weights of a fit, or the best of its ModelCheckpoint", "last"
+    )
+    posterior: Any = option(
+        "draws several functions from a trained model, for strategies that compare them, such as "
+        "MCDropout",
+        None,
+        part="posterior",
+    )
+    adapter: Any = option(
+        "where outputs and embeddings are in a module of your own, and what the outputs mean",
+        None,
+        type="lightning_al.tasks.Adapter",
+    )
+    features: Any = option(
+        "gives the embeddings of every round instead of the task: Raw (the inputs), a frozen "
+        "Backbone, or any frozen inputs [n, ...] -> [n, E]. Without it, and with nothing labelled, "
+        "embeddings are the raw inputs",
+        None,
+        part="features",
+    )
+    first: Any = option(
+        "the query strategy of rounds in which nothing is labelled yet; by default the run's own "
+        "where it needs embeddings at most, else random: probabilities of a network that was never "
+        "fitted say nothing",
+        None,
+        part="strategy",
+    )
+    stopping: Sequence[Any] = option(
+        "rules that end the run early, such as {name: MetricTarget, metric: test/accuracy, target: "
+        "0.9}",
+        (),
+        part="stopping",
+        several=True,
+    )
+    seed: int = option("of everything random in the run", 0, grid=False)
+    run_dir: str | Path | None = option(
+        "the run folder; a name under runs/ with a hash of the settings by default",
+        None,
+        identity=False,
+        grid=False,
+    )
+    overwrite: bool = option(
+        "start anew where the folder holds a run already", False, identity=False, grid=False
+    )
+    keep_checkpoints: str = option(
+        "all rounds' checkpoints, or only the last", "all", identity=False, grid=False
+    )
+    memory_budget: int = option(
+        "bytes of kept embeddings in memory; above it they lie in a file", 2**30, identity=False
+    )
+    cost_budget: float | None = option(
+        "what all answers may cost together, in the oracle's unit. The chosen items are taken in "
+        "the order of choice; one that can no longer be paid is left out. The run ends where none "
+        "can be paid",
+        None,
+    )
+    hit_ratio_at: float | None = option(
+        "report hit_ratio with the metrics: the share found so far of the largest targets of the "
+        "first pool; 0.05 for the largest 5 %",
+        None,
+    )
+    privileged: bool = option(
+        "allow strategies that read labels of the pool (benchmarks only)",
+        False,
+        identity=False,
+        command=False,
+        grid=False,
+    )
+
+    def identity(self) -> Mapping[str, Any]:
+        """The options that make this run another one, by name, as they were given.
+
+        Those that most runs leave alone are there only where they differ from their default.
+        """
+        found = {}
+        for each, facts in options_of(self):
+            value = getattr(self, each.name)
+            if facts.identity and (each.default is MISSING or value != each.default):
+                found[each.name] = value
+        return found

@@ -1,0 +1,45 @@
+"""The stages of a round in order: one list for journal, progress bar, tests and documents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["EVENTS", "STAGES", "Stage", "stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a round.
+
+    Args:
+        name: what is shown while it goes on.
+        events: the journal lines that it writes; the last says that it is done.
+        what: what happens in it, in words.
+    """
+
+    name: str
+    events: tuple[str, ...]
+    what: str
+
+    @property
+    def done(self) -> str:
+        """The line that says it is done."""
+        return self.events[-1]
+
+
+STAGES = (
+    Stage("collect", ("collected",), "answers that earlier queries waited for are taken in"),
+    Stage("fit", ("fitted",), "a fresh module is fitted on the labelled set, and tested"),
+    Stage("score", ("scored",), "the candidates are scored, in one pass"),
+    Stage("choose", ("chosen",), "the strategy chooses"),
+    Stage("ask", ("asked", "labelled"), "the oracle is asked"),
+    Stage("commit", ("committed",), "the round is over; all ranks agree who is labelled"),
+)
+
+EVENTS = ("start", *(event for each in STAGES for event in each.events))
+"""Journal lines in their order; "start" comes once, the others at most once a round."""
+
+
+def stage(name: str) -> Stage:
+    """The stage of a name."""
+    return next(each for each in STAGES if each.name == name)

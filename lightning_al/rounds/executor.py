@@ -1,0 +1,229 @@
+"""Answers what a round asks for: with a fit backend, a scorer, the oracle, and the run folder."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import singledispatchmethod
+from typing import Any
+
+from lightning_al.fits.backend import FitRequest, Fitted
+from lightning_al.fits.lightning import LightningFits
+from lightning_al.fits.workbench import Workbench
+from lightning_al.journal.run_folder import RunFolder
+from lightning_al.journal.standing import Standing
+from lightning_al.oracles.desk import Desk, located
+from lightning_al.randomness import generator, seeded
+from lightning_al.ranks.ranks import Ranks
+from lightning_al.records import Acquisition, Answers, Later, RunPlan
+from lightning_al.scoring.cold import Banks
+from lightning_al.scoring.scorer import Scorer
+from lightning_al.tasks import Adapter
+
+from . import requests as ask
+from .checks import check_choice
+from .parts import Parts
+
+__all__ = ["Executor"]
+
+
+class Executor:
+    """The hands of a run; every rank has one, and answers the same requests in the same order.
+
+    Args:
+        plan: the run's options.
+        parts: its live objects.
+        ranks: the processes.
+        folder: of the run, open.
+        standing: what the journal says; what is written is added to it.
+        fits: fits the models.
+        desk: where the run asks.
+        banks: the features.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        parts: Parts,
+        *,
+        ranks: Ranks,
+        folder: RunFolder,
+        standing: Standing,
+        fits: LightningFits,
+        desk: Desk,
+        banks: Banks,
+    ) -> None:
+        self.plan, self.parts, self.data = plan, parts, parts.datamodule
+        self.ranks, self.folder, self.standing = ranks, folder, standing
+        self.fits, self.desk, self.banks = fits, desk, banks
+        self.round = 0
+        if standing.memory:
+            self._remember(folder.memory(standing.memory))
+
+    def answer(self, request: ask.Request, round: int) -> Any:
+        """Answer one request of a round; what draws from global random state is keyed."""
+        self.round = round
+        if not request.stage:
+            return self._answer(request)
+        with seeded(self.plan.seed, round, f"stage-{request.stage}"):
+            return self._answer(request)
+
+    @singledispatchmethod
+    def _answer(self, request: Any) -> Any:
+        raise TypeError(f"nothing answers a {type(request).__name__}")
+
+    # --- fits --------------------------------------------------------------------------------
+
+    @_answer.register
+    def _(self, request: ask.Fit) -> Fitted:
+        before = self.folder.checkpoint(request.previous) if request.previous else None
+        previous = None if before is None else before["state_dict"]
+        wanted = FitRequest(self.round, request.rule, previous, request.done, request.figures)
+        return self.fits.fit(wanted)
+
+    @_answer.register
+    def _(self, request: ask.Load) -> Any:
+        return self.fits.load(self.folder.checkpoint(request.checkpoint), self.round)
+
+    # --- scores and choices ------------------------------------------------------------------
+
+    @property
+    def _chooser(self) -> tuple[Any, str]:
+        """The strategy of this round, and its name."""
+        parts = self.parts
+        if self.banks.cold:
+            return parts.first, parts.first_name
+        return parts.strategy, parts.name
+
+    @_answer.register
+    def _(self, request: ask.Score) -> ask.Scored:
+        strategy, name = self._chooser
+        given = self.plan.first is not None
+        self.banks.tell(self.round, strategy, name, self.parts.name, given=given)
+        clock = time.perf_counter()
+        pool = self._scorer(request.model).pool(strategy)
+        return ask.Scored(pool, len(self.data.pool), time.perf_counter() - clock)
+
+    def _scorer(self, model: Any) -> Scorer:
+        task = self.fits.fresh(self.round) if model is None else model
+        return Scorer(
+            task=task,
+            datamodule=self.data,
+            adapter=self.parts.adapter or Adapter.for_task(task),
+            posterior=self.parts.posterior,
+            seed=self.plan.seed,
+            round=self.round,
+            ranks=self.ranks,
+            trainer=self.fits.trainer(task),
+            memory_budget=self.plan.memory_budget,
+            folder=self.folder.path,
+            bank=self.banks.now(self.folder.path),
+            remaining=self.plan.budget - self.standing.bought,
+            make_bench=lambda bound: Workbench(bound, self.fits.recipe, self.plan.privileged),
+        )
+
+    @_answer.register
+    def _(self, request: ask.Choose) -> ask.Chosen:
+        strategy, name = self._chooser
+
+        def choose() -> tuple[Acquisition, dict[str, Any], str]:
+            clock = time.perf_counter()
+            drawn = generator(self.plan.seed, self.round, "choose")
+            chosen = strategy.choose(request.pool, request.count, drawn)
+            check_choice(chosen, request.count, self.data.pool, name, self.data.domain)
+            paid = self.desk.affordable(located(chosen, self.data), self.standing.spent)
+            chosen = replace(paid, seconds=time.perf_counter() - clock)
+            memory = self._memory()
+            kept = self.folder.remember(memory, self.round) if memory else ""
+            return chosen, memory, kept
+
+        chosen, memory, kept = self.ranks.on_zero(choose)
+        if self.ranks.rank:
+            self._remember(memory)
+        return ask.Chosen(chosen, name, kept)
+
+    @property
+    def _rememberers(self) -> dict[str, Any]:
+        """The strategies that have a memory, by their role."""
+        roles = {"strategy": self.parts.strategy, "first": self.parts.first}
+        if roles["first"] is roles["strategy"]:
+            del roles["first"]
+        return {k: s for k, s in roles.items() if hasattr(s, "load_state_dict")}
+
+    def _memory(self) -> dict[str, Any]:
+        """What the strategies remember, by role; nothing of those that remember nothing."""
+        states = {role: s.state_dict() for role, s in self._rememberers.items()}
+        return {role: state for role, state in states.items() if state}
+
+    def _remember(self, memory: dict[str, Any]) -> None:
+        for role, strategy in self._rememberers.items():
+            if role in memory:
+                strategy.load_state_dict(memory[role])
+
+    # --- answers -----------------------------------------------------------------------------
+
+    @_answer.register
+    def _(self, request: ask.Unpaid) -> str:
+        return self.ranks.on_zero(lambda: self.desk.unpaid(self.standing.spent))
+
+    @_answer.register
+    def _(self, request: ask.Collect) -> Answers | Later:
+        def collect() -> Answers | Later:
+            answers = self.desk.collect(request.index, request.asked, self.round)
+            if isinstance(answers, Answers):
+                before = self.standing.contents_of(request.index, request.asked)
+                self._same_items(request.index, before)
+            return answers
+
+        return self.ranks.on_zero(collect)
+
+    @_answer.register
+    def _(self, request: ask.Contents) -> list[str]:
+        return self.ranks.on_zero(lambda: self.data.contents(request.index))
+
+    @_answer.register
+    def _(self, request: ask.Ask) -> Answers | Later:
+        def put() -> Answers | Later:
+            answers = self.desk.ask(request.index, self.round)
+            if request.contents is not None and isinstance(answers, Answers):
+                self._same_items(request.index, request.contents)
+            return answers
+
+        return self.ranks.on_zero(put)
+
+    def _same_items(self, index: Any, before: Sequence[str]) -> None:
+        """Refuse answers to items that are others now than when they were asked for."""
+        now = self.data.contents(index)
+        pairs = zip(index.tolist(), before, now, strict=True)
+        changed = [item for item, old, new in pairs if old and old != new]
+        if changed:
+            raise ValueError(
+                f"{len(changed)} of {len(index)} items are others now than when they were asked "
+                f"for, first: item {changed[0]}: the data changed in between (sorted, or edited), "
+                "and the answers would go to wrong items. Bring the old data back and give the "
+                "same command again"
+            )
+
+    # --- the journal -------------------------------------------------------------------------
+
+    @_answer.register
+    def _(self, request: ask.Write) -> dict[str, Any]:
+        fields = dict(request.fields)
+        if request.event in ("collected", "labelled"):
+            fields["time"] = _now()
+        if request.event == "committed":
+            fields["state"] = self.data.fingerprint()
+            self.ranks.agree(fields["state"], "who is labelled")
+        record = self.ranks.on_zero(
+            lambda: self.folder.append(request.event, round=self.round, **fields)
+        )
+        self.standing.add(record)
+        self.data.apply(record)
+        return record
+
+
+def _now() -> str:
+    """The time as a table shows it, UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

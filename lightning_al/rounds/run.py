@@ -1,0 +1,187 @@
+"""One run from its first line to its last: every rank drives the same rounds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_al.fits.lightning import LightningFits
+from lightning_al.history.history import History
+from lightning_al.history.hits import hits_of
+from lightning_al.history.records import Round
+from lightning_al.history.safety import safety_of
+from lightning_al.identity import digest
+from lightning_al.journal.run_folder import RunFolder
+from lightning_al.journal.standing import Standing
+from lightning_al.oracles import placed
+from lightning_al.oracles.desk import Desk
+from lightning_al.ranks.ranks import join
+from lightning_al.records import Later, RunPlan
+from lightning_al.records.plan import options_of
+from lightning_al.scoring.cold import Banks
+
+from .checks import check_data, check_settings
+from .executor import Executor
+from .parts import Parts, describe
+from .stages import Now, one_round
+
+__all__ = ["Run"]
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """The state of one run while it goes.
+
+    Args:
+        plan: its options.
+        parts: its live objects.
+
+    Raises:
+        ValueError, LookupError: a setting that cannot work.
+        JournalError: a damaged journal, or a run folder of another configuration.
+        FolderBusy: another process is at work in the folder.
+    """
+
+    def __init__(self, plan: RunPlan, parts: Parts) -> None:
+        self.plan, self.parts, data = plan, parts, parts.datamodule
+        check_settings(plan, parts)
+        recipe = parts.recipe(plan)
+        self.ranks = join(recipe.build_trainer())
+        together = self.ranks.together
+        together(lambda: data.prepare_data() if self.ranks.rank == 0 else None)
+        together(lambda: data.start(plan.seed))
+        together(lambda: check_data(plan, data))
+        hits = together(lambda: hits_of(data, plan.hit_ratio_at))
+        safety = together(lambda: safety_of(data))
+        self._figures = [figure for figure in (hits, safety) if figure is not None]
+        banks = Banks(parts.features, data, plan.memory_budget, self.ranks)
+        together(lambda: banks.check(parts.first))
+        module = together(lambda: recipe.build_task(plan.seed, 0, None))
+        self.config, identity, unknown = describe(plan, parts, module)
+        self.folder = RunFolder(self._path(), self.ranks)
+        if unknown and self.ranks.rank == 0:
+            log.warning("the identity of this run does not watch %s: no values to see", unknown)
+        start = {
+            "identity": identity,
+            "seed": plan.seed,
+            "strategy": parts.name,
+            "world": self.ranks.size,
+            "threads": torch.get_num_threads(),
+            "state": data.fingerprint(),
+            "versions": {"torch": str(torch.__version__)},
+        }
+        usual = {each.name: each.default for each, _ in options_of(plan)}
+        self.folder.open(self.config, start, usual=usual, overwrite=plan.overwrite)
+        self.standing = Standing.of(self.folder.records, self.folder.path)
+        fits = LightningFits(
+            recipe,
+            data,
+            seed=plan.seed,
+            ranks=self.ranks,
+            folder=self.folder.path,
+            keep=lambda trainer, task, r: self.folder.save(trainer, task, data, r),
+            strategy=parts.name,
+        )
+        self.executor = Executor(
+            plan,
+            parts,
+            ranks=self.ranks,
+            folder=self.folder,
+            standing=self.standing,
+            fits=fits,
+            desk=Desk(placed(parts.oracle, self.folder.path), data, plan.cost_budget),
+            banks=banks,
+        )
+
+    def _path(self) -> Path:
+        name = f"{self.parts.name}-{digest(self.config)}"
+        return Path(self.plan.run_dir or Path("runs") / name)
+
+    def rounds(self) -> History:
+        """Do all rounds that are left; the history of all."""
+        data, standing = self.parts.datamodule, self.standing
+        try:
+            standing.replay(data)
+            self.ranks.agree(data.fingerprint(), "who is labelled")
+            self.folder.tidy(standing.committed, self.plan.keep_checkpoints)
+            self._tell("run_started", self._facts(), standing.committed)
+            later: Later | None = None
+            while not standing.stopped and later is None:
+                later = self._one_round(len(standing.committed))
+        except BaseException as error:
+            self._tell("run_ended", self._history(f"error: {error}", failed=True))
+            raise
+        finally:
+            self.folder.close()
+        if later is not None:
+            history = self._history(later.what, waiting=True)
+        else:
+            history = self._history(standing.stopped)
+        self._tell("run_ended", history)
+        return history
+
+    def _one_round(self, r: int) -> Later | None:
+        """One round; what must happen first where an answer comes later."""
+        data = self.parts.datamodule
+        data.round = r
+        now = Now(r, self.plan, self.standing, data, tuple(self.parts.stopping), self._figures_now)
+        work, answer, stage = one_round(now), None, ""
+        while True:
+            try:
+                request = work.send(answer)
+            except StopIteration as end:
+                later: Later | None = end.value
+                break
+            if request.stage and request.stage != stage:
+                stage = request.stage
+                self._tell("stage_started", r, stage)
+            answer = self.executor.answer(request, r)
+        if later is None:
+            self.folder.tidy(self.standing.committed, self.plan.keep_checkpoints)
+            self._tell("round_ended", self.standing.committed[-1], data)
+        return later
+
+    def _figures_now(self) -> dict[str, float]:
+        """Metrics of the round that no fit logs."""
+        found: dict[str, float] = {}
+        for figure in self._figures:
+            found |= figure.figures(self.parts.datamodule)
+        return found
+
+    # --- for those who watch -----------------------------------------------------------------
+
+    def _facts(self) -> Mapping[str, Any]:
+        """What observers are told at the start."""
+        data = self.parts.datamodule
+        spendable = min(self.plan.budget, len(data.pool) + self.standing.bought)
+        return {
+            "run_dir": self.folder.path,
+            "strategy": self.parts.name,
+            "n_labelled": len(data.labelled),
+            "n_pool": len(data.pool),
+            "query_size": self.plan.query_size,
+            "budget": self.plan.budget,
+            "rounds": 1 + -(-spendable // self.plan.query_size),
+            "seed": self.plan.seed,
+            "config": self.config,
+            "datamodule": data,
+        }
+
+    def _history(self, stopped: str, *, waiting: bool = False, failed: bool = False) -> History:
+        done: list[Round] = list(self.standing.committed)
+        if self.plan.keep_checkpoints == "last":
+            done[:-1] = [replace(earlier, checkpoint=None) for earlier in done[:-1]]
+        return History(
+            self.folder.path, tuple(done), stopped, self.parts.name, waiting=waiting, failed=failed
+        )
+
+    def _tell(self, moment: str, *arguments: Any) -> None:
+        if self.ranks.rank == 0:
+            for observer in self.parts.observers:
+                getattr(observer, moment)(*arguments)

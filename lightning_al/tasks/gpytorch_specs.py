@@ -1,0 +1,110 @@
+"""Parts of GPyTorch from specifications: class paths with arguments, kernels inside kernels.
+
+GPyTorch is imported inside functions: it loads slowly.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["PartSpec", "called", "class_of", "from_spec", "library", "parsed"]
+
+
+@functools.cache
+def library() -> Any:
+    """The package gpytorch."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, at import
+        return importlib.import_module("gpytorch")
+
+
+@dataclass(frozen=True)
+class PartSpec:
+    """A class, and its arguments as they were written."""
+
+    kind: type
+    arguments: dict[str, Any]
+
+
+def from_spec(spec: Any, width: int | None) -> Any:
+    """An object from ``{class_path, init_args}``, inner ones too; any other value is itself.
+
+    Kernels with length scales are given ``ard_num_dims=width`` (the number of ``active_dims``,
+    where there are some) where they are not told.
+
+    Raises:
+        LookupError: no such class.
+        ValueError: arguments that it does not take.
+    """
+    if isinstance(spec, list):
+        return [from_spec(value, width) for value in spec]
+    if isinstance(spec, Mapping) and "class_path" in spec:
+        spec = PartSpec(*parsed(spec))
+    if not isinstance(spec, PartSpec):
+        return spec
+    arguments = {k: from_spec(v, width) for k, v in spec.arguments.items()}
+    takes = inspect.signature(spec.kind).parameters
+    scaled = getattr(spec.kind, "has_lengthscale", False) is True or "ard_num_dims" in takes
+    if issubclass(spec.kind, library().kernels.Kernel) and scaled and width is not None:
+        active = arguments.get("active_dims")
+        arguments.setdefault("ard_num_dims", width if active is None else len(active))
+    several: list[Any] = []  # AdditiveKernel(*kernels)
+    for name, parameter in takes.items():
+        if parameter.kind is parameter.VAR_POSITIONAL and name in arguments:
+            several = list(arguments.pop(name))
+    return called(spec.kind, tuple(several), arguments)
+
+
+def parsed(spec: Any) -> tuple[type, dict[str, Any]]:
+    """Class and arguments of a class, a class path, or ``{class_path, init_args}``.
+
+    Raises:
+        LookupError: no such class.
+        ValueError: anything else.
+    """
+    if isinstance(spec, type):
+        return spec, {}
+    given: dict[str, Any] = {"class_path": spec} if isinstance(spec, str) else dict(spec)
+    path, arguments = str(given.pop("class_path", "")), dict(given.pop("init_args", None) or {})
+    module, _, name = path.rpartition(".")
+    if given or not module:
+        raise ValueError(
+            f"a part of GPyTorch is a class path or {{class_path, init_args}}, got {spec}"
+        )
+    try:
+        if module.partition(".")[0] == "gpytorch":
+            library()
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(
+            f"no class at {path!r} ({error}); give an importable path such as "
+            "gpytorch.kernels.MaternKernel"
+        ) from None
+    if not isinstance(kind, type):
+        raise ValueError(f"{path} is no class, but {type(kind).__name__}")
+    return kind, arguments
+
+
+def class_of(spec: Any) -> type:
+    """The class that a specification names."""
+    return parsed(spec)[0]
+
+
+def called(kind: type, given: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
+    """An object of a class.
+
+    Raises:
+        ValueError: arguments that it does not take.
+    """
+    try:
+        return kind(*given, **arguments)
+    except (TypeError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        takes = inspect.signature(kind)
+        raise ValueError(f"{kind.__name__}: {said}; it takes {takes}") from error
