@@ -144,8 +144,7 @@ def known(path: Path, settings: Mapping[str, Any]) -> dict[tuple[str, int], dict
 
 def classification() -> list[str]:
     """The strategies that can serve a classification."""
-    from lightning_al.cli.configs_command import kind_of
-    from lightning_al.strategies import names
+    from lightning_al.strategies import kind_of, names
 
     return [name for name in names() if kind_of(name) in ("classification", "either")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -19,11 +18,23 @@ class Registry(Generic[T]):
     Args:
         kind: what the members are, for messages ("strategy").
         plural: its plural, where adding an "s" is wrong.
+        contract: a protocol or base class that every member satisfies; :mod:`lightning_al.spec`
+            holds what it reads against it.
+        suffix: an end that all names share and that may be left out ("Oracle").
     """
 
-    def __init__(self, kind: str, plural: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        plural: str | None = None,
+        *,
+        contract: type[Any] | None = None,
+        suffix: str = "",
+    ) -> None:
         self.kind = kind
         self.plural = plural or f"{kind}s"
+        self.contract = contract
+        self.suffix = suffix
         self._factories: dict[str, Callable[..., T]] = {}
 
     def register(self, name: str) -> Callable[[F], F]:
@@ -42,37 +53,32 @@ class Registry(Generic[T]):
         return sorted(self._factories)
 
     def factory(self, name: str) -> Callable[..., T]:
-        """The factory filed under ``name``.
+        """The factory filed under ``name``, which may lack the suffix.
 
         Raises:
             LookupError: no such name; the message lists the valid ones.
         """
-        if name not in self._factories:
-            near = difflib.get_close_matches(str(name), self._factories, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise LookupError(
-                f"no {self.kind} named {name!r}{hint}; choose one of {', '.join(self.names())}"
-            )
-        return self._factories[name]
+        for full in (name, f"{name}{self.suffix}"):
+            if full in self._factories:
+                return self._factories[full]
+        near = difflib.get_close_matches(str(name), self._factories, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise LookupError(
+            f"no {self.kind} named {name!r}{hint}; choose one of {', '.join(self.names())}"
+        )
 
     def build(self, name: str, /, **kwargs: Any) -> T:
-        """Build the member called ``name``.
+        """Build the member called ``name``; arguments are held against its signature first.
 
         Raises:
             LookupError: no such name.
-            ValueError: an argument that this member does not take, or one that is missing.
+            ValueError: an argument that this member does not take, one of another type, or one
+                that is missing.
         """
-        factory = self.factory(name)
-        try:
-            return factory(**kwargs)
-        except TypeError:
-            signature = inspect.signature(factory)  # slow: looked at only where a call failed
-            try:
-                signature.bind(**kwargs)
-            except TypeError as error:
-                takes = ", ".join(map(_shown, signature.parameters.values())) or "no arguments"
-                raise ValueError(f"{self.kind} {name!r}: {error}; it takes {takes}") from None
-            raise
+        from .spec import call  # inside: the reader looks names up here
+
+        made: T = call(self.factory(name), kwargs, f"{self.kind} {name!r}")
+        return made
 
     def __contains__(self, name: object) -> bool:
         return name in self._factories
@@ -82,9 +88,3 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._factories)
-
-
-def _shown(parameter: inspect.Parameter) -> str:
-    """A parameter as a caller writes it: ``beta=1.0``, or ``score`` where it must be given."""
-    bare = parameter.replace(annotation=inspect.Parameter.empty)
-    return str(bare)

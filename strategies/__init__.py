@@ -39,7 +39,7 @@ from .hybrid.tcm import TCM
 from .score_strategy import ScoreStrategy
 from .sequential.policy_query import PolicyQuery
 from .sequential.safe import SafeRandom, SafeScore, SafeVariance, min_unsafe_entropy
-from .strategy_registry import EQUIVALENT, STRATEGIES, build, names, resolve
+from .strategy_registry import EQUIVALENT, STRATEGIES, build, kind_of, names, resolve
 from .trained.core_gcn import CoreGCN
 from .trained.learning_loss import LearningLoss
 from .trained.noise import NoiseStability
@@ -122,6 +122,7 @@ __all__ = [
     "entropy",
     "expected_improvement",
     "greedy",
+    "kind_of",
     "least_confidence",
     "margin",
     "mean_std",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from lightning_al.records.plan import options_of
 
 from .command_plan import CommandPlan, part_options
 from .overlays import check_order, has_members
-from .shipped import config_path, is_bench, is_overlay, shown
+from .shipped import Config, find_config, is_bench, is_overlay
+from .words import pairs
 
-__all__ = ["CommandLine", "pairs"]
+__all__ = ["CommandLine"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class CommandLine:
 
     words: Sequence[str]
     plan: type[RunPlan] = CommandPlan
-    configs: Sequence[Path] = field(init=False)
+    configs: Sequence[Config] = field(init=False)
     parsed: Sequence[str] = field(init=False)  # configurations first, so that the rest overrides
 
     def __post_init__(self) -> None:
         options = {each.name: each for each, _ in options_of(self.plan)}
         folds = part_options(self.plan)
-        configs: list[Path] = []
+        configs: list[Config] = []
         plain: list[str] = []
         folded: list[tuple[str, str]] = []
         for option, value in pairs(self.words[1:]):
@@ -46,23 +47,23 @@ class CommandLine:
             flag = key in options and options[key].default is False
             value = "true" if value is None and flag else value
             if option in ("--config", "-c") and value is not None:
-                configs.append(config_path(value))
+                configs.append(find_config(value))
             elif key.partition(".")[0] in folds and option != key and value is not None:
                 folded.append((key, value))
             else:
                 plain += [option] if value is None else [option, _full_path(key, value)]
-        if benches := [shown(path) for path in configs if is_bench(path)]:
+        if benches := [c.name for c in configs if c.path is not None and is_bench(c.path)]:
             raise ValueError(
                 f"{benches[0]} is a benchmark, a grid of runs: lightning-al bench --config "
                 f"{benches[0]}"
             )
-        read = [_read(path) for path in configs]
+        read = [_read(config) for config in configs]
         check_order(configs, read, [w.removeprefix("--") for w in plain if w[:2] == "--"])
         specs: dict[str, Any] = {}
         several = any(word.rpartition(".")[2] == "Ensemble" for word in plain)
-        for path, config in zip(configs, read, strict=True):
+        for found, config in zip(configs, read, strict=True):
             several = several or has_members(config.get("model"))
-            if is_overlay(path) and (several or specs.get("posterior")):
+            if found.strategy is not None and (several or specs.get("posterior")):
                 config.pop("posterior", None)  # an overlay's is for networks of one member
             specs |= {name: config.pop(name) for name in folds if name in config}
         _fold(specs, folded)
@@ -83,23 +84,23 @@ class CommandLine:
     @property
     def name(self) -> str:
         """What the run folder is called after: the last configuration and overlay, else "run"."""
-        path, overlay = self._last(overlay=False), self._last(overlay=True)
+        path, overlays = self._last_file, [c.strategy for c in self.configs if c.strategy]
         if path is None:
             first = "run"
         else:
             first = path.stem if self.home is None else path.resolve().parent.name
-        return first if overlay is None else f"{first}-{overlay.stem}"
+        return f"{first}-{overlays[-1]}" if overlays else first
 
     @property
     def home(self) -> Path | None:
         """The run folder that the configuration was taken from, where it is that of a run."""
-        path = self._last(overlay=False)
+        path = self._last_file
         is_run = path is not None and (path.parent / "journal.jsonl").exists()
         return path.parent if path is not None and is_run else None
 
-    def _last(self, *, overlay: bool) -> Path | None:
-        found = [path for path in self.configs if is_overlay(path) == overlay]
-        return found[-1] if found else None
+    @property
+    def _last_file(self) -> Path | None:
+        return next((c.path for c in reversed(self.configs) if c.path is not None), None)
 
     def without(self, *options: str) -> list[str]:
         """The words less some options (and their dotted keys), for a command like this one.
@@ -110,24 +111,10 @@ class CommandLine:
         for option, value in pairs(self.words[1:]):
             key = option.removeprefix("--").partition(".")[0]
             config = option in ("--config", "-c") and value is not None
-            overlay = config and is_overlay(config_path(str(value)))
+            overlay = config and is_overlay(str(value))
             if key not in options and not (overlay and "strategy" in options):
                 kept += [option] if value is None else [option, value]
         return kept
-
-
-def pairs(words: Sequence[str]) -> Iterable[tuple[str, str | None]]:
-    """(option, value) of each; the value is None for a flag or a lone word."""
-    rest = list(words)
-    while rest:
-        option = rest.pop(0)
-        if option.startswith("--") and "=" in option:
-            option, _, value = option.partition("=")
-            yield option, value
-        elif option.startswith("-") and rest and not rest[0].startswith("--"):
-            yield option, rest.pop(0)
-        else:
-            yield option, None
 
 
 def _full_path(key: str, value: str) -> str:
@@ -137,13 +124,14 @@ def _full_path(key: str, value: str) -> str:
     return f"lightning_al.networks.{value}" if ours else value
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(found: Config) -> dict[str, Any]:
+    where = found.path or found.name
     try:
-        config = _numbers(yaml.safe_load(path.read_text()))
+        config = _numbers(yaml.safe_load(found.text()))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{where} is no YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict | None):
-        raise ValueError(f"{path} must hold settings `key: value`, got {type(config).__name__}")
+        raise ValueError(f"{where} must hold settings `key: value`, got {type(config).__name__}")
     return config or {}
 
 

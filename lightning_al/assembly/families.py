@@ -1,23 +1,47 @@
-"""Posteriors, features, oracles and stopping rules from their part of the configuration."""
+"""The families of parts that an option of a run names: what is shipped, and what a member must be.
+
+A member of a user's own is given by its import path, or registered in its family:
+``POSTERIORS.register("mine")``.
+"""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from lightning_al import oracles, posteriors
+from lightning_al.protocols import Oracle
 from lightning_al.registry import Registry
 from lightning_al.rounds import stopping
-from lightning_al.scoring import extractors as features
+from lightning_al.scoring import extractors
+from lightning_al.spec import read
+from lightning_al.strategies import STRATEGIES
 
-__all__ = ["FAMILIES", "FEATURES", "ORACLES", "POSTERIORS", "RULES", "built", "make"]
+__all__ = [
+    "FAMILIES",
+    "FEATURES",
+    "ORACLES",
+    "POSTERIORS",
+    "RULES",
+    "FeatureExtractor",
+    "built",
+    "make",
+]
 
 
-def _family(kind: str, module: ModuleType, suffix: str = "") -> Registry[Any]:
+class FeatureExtractor(Protocol):
+    """What an item looks like before any label."""
+
+    def __call__(self, inputs: Any) -> Tensor:
+        """Features [n, E] of a batch of inputs."""
+        ...
+
+
+def _family(kind: str, module: ModuleType, contract: type[Any], suffix: str = "") -> Registry[Any]:
     """The classes that a module offers (whose names end so), protocols left out."""
-    family: Registry[Any] = Registry(kind)
+    family: Registry[Any] = Registry(kind, contract=contract, suffix=suffix)
     for name in module.__all__:
         found = getattr(module, name)
         if not name.endswith(suffix):
@@ -27,71 +51,33 @@ def _family(kind: str, module: ModuleType, suffix: str = "") -> Registry[Any]:
     return family
 
 
-POSTERIORS = _family("posterior", posteriors)
-FEATURES = _family("feature extractor", features)
-ORACLES = _family("oracle", oracles, "Oracle")
-RULES = _family("stopping rule", stopping)
+POSTERIORS = _family("posterior", posteriors, posteriors.Posterior)
+FEATURES = _family("feature extractor", extractors, FeatureExtractor)
+ORACLES = _family("oracle", oracles, Oracle, "Oracle")  # Noisy is NoisyOracle
+RULES = _family("stopping rule", stopping, stopping.StoppingRule)
+
+FAMILIES: dict[str, Registry[Any]] = {
+    "strategy": STRATEGIES,
+    "first": STRATEGIES,
+    "baseline": STRATEGIES,
+    "posterior": POSTERIORS,
+    "features": FEATURES,
+    "oracle": ORACLES,
+    "stopping": RULES,
+}
+"""Option of a run -> what it names a member of."""
 
 
-def make(family: Registry[Any], spec: Any, has: str) -> Any:
-    """Build one member.
-
-    Args:
-        family: those that have short names.
-        spec: a short name, a class path, ``{"name": …, **arguments}``, or
-            ``{"class_path": …, "init_args": {…}}``; None gives None.
-        has: the method that a member has.
+def make(family: Registry[Any], spec: Any) -> Any:
+    """Build one member; None gives None. See :func:`lightning_al.spec.read` for what may be given.
 
     Raises:
         LookupError: no such name or path; the message lists the names.
-        ValueError: arguments that it does not take, or an object without the method.
+        ValueError: arguments that it does not take, or something that is no such member.
     """
-    if spec is None:
-        return None
-    given: dict[str, Any] = {"class_path": spec} if isinstance(spec, str) else dict(spec)
-    if "name" in given:
-        path, arguments = given.pop("name"), given
-    else:
-        path, arguments = given.get("class_path"), dict(given.get("init_args") or {})
-    if family is ORACLES:
-        path = f"{path}Oracle" if f"{path}Oracle" in ORACLES else path  # Noisy is NoisyOracle
-        if isinstance(inner := arguments.get("oracle"), (str, dict)):
-            arguments["oracle"] = make(ORACLES, inner, has)
-    if not isinstance(path, str) or "." not in path:
-        return family.build(path or "", **arguments)  # type: ignore[arg-type]
-    found = _found(family, path)
-    try:
-        inspect.signature(found).bind(**arguments)
-    except TypeError as error:
-        takes = inspect.signature(found)
-        raise ValueError(f"{family.kind} {path}: {error}; it takes {takes}") from None
-    made = found(**arguments)
-    if not callable(getattr(made, has, None)):
-        raise ValueError(f"{path} is no {family.kind}: it has no method {has}")
-    return made
-
-
-def _found(family: Registry[Any], path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise LookupError(
-            f"no {family.kind} at {path!r} ({error}); give an importable class path or one of "
-            f"{', '.join(family.names())}"
-        ) from error
-
-
-FAMILIES = {
-    "posterior": (POSTERIORS, "start"),
-    "features": (FEATURES, "__call__"),
-    "oracle": (ORACLES, "ask"),
-    "stopping": (RULES, "__call__"),
-}
-"""Families by the part of a plan that names their members, and the method that a member has."""
+    return None if spec is None else read(spec, family)
 
 
 def built(part: str, spec: Any) -> Any:
     """The object that a specification names; an object is given back as it is."""
-    family, has = FAMILIES[part]
-    return make(family, spec, has) if isinstance(spec, (str, dict)) else spec
+    return make(FAMILIES[part], spec) if isinstance(spec, (str, dict)) else spec

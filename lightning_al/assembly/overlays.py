@@ -1,25 +1,22 @@
-"""Overlays: shipped files that name a strategy, to stand behind a configuration with data."""
+"""Where overlays may stand: behind a configuration with data, the last of what names a strategy."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from lightning_al.strategies import resolve
-
-from .shipped import is_overlay, shown
+from .shipped import Config
 
 __all__ = ["check_order", "has_members"]
 
 
 def check_order(
-    configs: Sequence[Path], read: Sequence[Mapping[str, Any]], options: Collection[str]
+    configs: Sequence[Config], read: Sequence[Mapping[str, Any]], options: Collection[str]
 ) -> None:
     """Refuse an overlay with no data before it, or whose strategy a later file would replace.
 
     Args:
-        configs: the files, in the order in which they were given.
+        configs: in the order in which they were given.
         read: their settings.
         options: of the command line, without their dashes.
 
@@ -27,32 +24,32 @@ def check_order(
         ValueError: such an order; the message gives a right one.
     """
     before = {option.partition(".")[0] for option in options}
-    for i, (path, config) in enumerate(zip(configs, read, strict=True)):
-        if not is_overlay(path):
-            before |= set(config)
+    for i, (config, settings) in enumerate(zip(configs, read, strict=True)):
+        if config.strategy is None:
+            before |= set(settings)
             continue
-        name = shown(path)
+        name = config.name
         for later, other in zip(configs[i:], read[i:], strict=True):
             if "data" in other:
                 raise ValueError(
-                    f"{name} stands before {shown(later)}, which would replace its strategy; "
-                    f"put it behind: --config {shown(later)} --config {name}"
+                    f"{name} stands before {later.name}, which would replace its strategy; "
+                    f"put it behind: --config {later.name} --config {name}"
                 )
         if not before & {"model", "data"}:
-            base = _base(resolve(config["strategy"]))
             raise ValueError(
                 f"{name} names a strategy alone, no model and no data; put it behind a "
-                f"configuration with data, as in --config {base} --config {name}"
+                f"configuration with data, as in --config {_base(config.strategy)} --config {name}"
             )
 
 
-def _base(strategy: Any) -> str:
+def _base(strategy: str) -> str:
     """A shipped configuration whose data serve a strategy."""
-    if getattr(strategy, "kind", "") == "safe":
-        return "townsend"
-    if getattr(strategy, "most", None) == 1:  # a policy, which asks for one place at a time
-        return "branin"
-    return "diabetes" if "mean" in strategy.needs else "digits"
+    from lightning_al.strategies import STRATEGIES
+
+    from .derived import BASES
+
+    declared = STRATEGIES.declared(strategy)
+    return declared.behind or BASES[declared.kind]
 
 
 def has_members(model: Any) -> bool:

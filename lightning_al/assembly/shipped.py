@@ -1,21 +1,44 @@
-"""Shipped configurations by name: full ones, overlays that name a strategy, benchmarks."""
+"""Configurations by name: shipped files, and the overlays that strategies declare."""
 
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 __all__ = [
-    *("config_path", "is_bench", "is_overlay", "list_benches", "list_configs", "list_overlays"),
-    *("is_policy", "list_policies", "shown"),
+    *("Config", "config_path", "find_config", "is_bench", "is_overlay", "is_policy"),
+    *("list_benches", "list_configs", "list_overlays", "list_policies", "shown"),
 ]
 
 OVERLAYS = "strategies"
+"""What stands before the name of a strategy whose overlay is meant."""
 BENCHES = ("benchmarks", "pyrelational")
 """Folders of grids for ``bench``; they are no configurations of a run."""
 POLICIES = "policy"
 """The folder of what ``fit`` pretrains; nor are these."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration as ``--config`` names it: a file, or the overlay of a strategy."""
+
+    name: str  # as --config takes it
+    path: Path | None = None  # None: an overlay, which is no file
+
+    @property
+    def strategy(self) -> str | None:
+        """The strategy whose overlay it is."""
+        return self.name.partition("/")[2] if self.path is None else None
+
+    def text(self) -> str:
+        """The YAML."""
+        if self.path is not None:
+            return self.path.read_text()
+        from .derived import overlay_text  # inside: it loads the strategies
+
+        return overlay_text(self.name.partition("/")[2])
 
 
 def _folder() -> Path:
@@ -27,16 +50,16 @@ def _named(paths: list[Path]) -> list[str]:
 
 
 def list_configs() -> list[str]:
-    """Names of all shipped configurations, as ``--config`` takes them: full ones, then overlays."""
-    full = [
-        p for p in _folder().rglob("*.yaml") if not (is_overlay(p) or is_bench(p) or is_policy(p))
-    ]
+    """Names of all configurations, as ``--config`` takes them: full ones, then overlays."""
+    full = [p for p in _folder().rglob("*.yaml") if not (is_bench(p) or is_policy(p))]
     return [*_named(full), *list_overlays()]
 
 
 def list_overlays() -> list[str]:
-    """Names of the shipped overlays, ``strategies/NAME``: they stand behind a full one."""
-    return _named(list((_folder() / OVERLAYS).glob("*.yaml")))
+    """Names of the overlays, ``strategies/NAME``, one a strategy: they stand behind a full one."""
+    from lightning_al.strategies import names  # inside: a full configuration needs no strategy
+
+    return [f"{OVERLAYS}/{name}" for name in names()]
 
 
 def list_benches() -> list[str]:
@@ -59,9 +82,18 @@ def is_bench(path: Path) -> bool:
     return path.resolve().parent in [(_folder() / folder).resolve() for folder in BENCHES]
 
 
-def is_overlay(path: Path) -> bool:
-    """Whether a file is a shipped overlay."""
-    return path.resolve().parent == (_folder() / OVERLAYS).resolve()
+def is_overlay(name: str) -> bool:
+    """Whether ``--config NAME`` means the overlay of a strategy (a file of that name counts more).
+
+    >>> is_overlay("strategies/bald"), is_overlay("digits")
+    (True, False)
+    """
+    head, slash, strategy = name.partition("/")
+    if head != OVERLAYS or not slash or Path(name).is_file():
+        return False
+    from lightning_al.strategies import STRATEGIES
+
+    return strategy in STRATEGIES
 
 
 def shown(path: Path) -> str:
@@ -71,17 +103,17 @@ def shown(path: Path) -> str:
     return resolved.relative_to(folder).with_suffix("").as_posix() if inside else str(path)
 
 
-def config_path(name: str) -> Path:
-    """The file of a shipped configuration, or of a path.
+def find_config(name: str) -> Config:
+    """The configuration of a name, or of a path.
 
     Raises:
-        LookupError: neither; the message lists the shipped names.
+        LookupError: neither; the message lists the names.
     """
-    if Path(name).is_file():
-        return Path(name)
-    shipped = _folder() / f"{name}.yaml"
-    if shipped.is_file():
-        return shipped
+    for path in (Path(name), _folder() / f"{name}.yaml"):
+        if path.is_file():
+            return Config(shown(path), path)
+    if is_overlay(name):
+        return Config(name)
     names, overlays = list_configs(), list_overlays()
     words = {n.removeprefix(f"{OVERLAYS}/"): n for n in reversed(names)} | {n: n for n in names}
     near = difflib.get_close_matches(name, words, n=1)
@@ -93,3 +125,19 @@ def config_path(name: str) -> Path:
         "(`lightning-al configs` lists them); for bench "
         f"{', '.join(list_benches())}"
     )
+
+
+def config_path(name: str) -> Path:
+    """The file of a shipped configuration, or of a path.
+
+    Raises:
+        LookupError: neither; the message lists the names.
+        ValueError: an overlay, which is no file.
+    """
+    found = find_config(name)
+    if found.path is None:
+        raise ValueError(
+            f"{name} names a strategy alone; it stands behind a configuration of a run: "
+            f"lightning-al run --config NAME --config {name}"
+        )
+    return found.path

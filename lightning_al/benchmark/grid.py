@@ -7,8 +7,6 @@ weights and the fold, because all of these are drawn from the seed and never fro
 from __future__ import annotations
 
 import copy
-import importlib
-import inspect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ import yaml
 
 from lightning_al.history.metric_names import larger_is_better
 from lightning_al.identity import digest
+from lightning_al.spec import find, signature
 from lightning_al.strategies import resolve
 
 from .areas import AREAS
@@ -197,14 +196,14 @@ def _ceilings(names: Sequence[str], metric: str, higher: bool) -> dict[str, Any]
 
 def _splits(data: Mapping[str, Any]) -> bool:
     """Whether a data set draws its own split, by a seed that nobody has fixed."""
-    module, _, name = str(data.get("class_path", "")).rpartition(".")
-    if not module or "split_seed" in (data.get("init_args") or {}):
+    path = str(data.get("class_path", ""))
+    if "." not in path or "split_seed" in (data.get("init_args") or {}):
         return False
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
+        found = find(path, "data module", "give an importable class path")
+    except LookupError:
         return False  # the run itself says so better
-    return "split_seed" in inspect.signature(found).parameters
+    return "split_seed" in signature(found).parameters
 
 
 def _named(entries: Any) -> dict[str, Any]:

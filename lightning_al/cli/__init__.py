@@ -26,7 +26,9 @@ start with
   lightning-al run --config quickstart --baseline random
 
 `lightning-al COMMAND --help` lists all settings; `lightning-al run --config NAME --print_config`
-shows their values. Any of them can be given on the command line.
+shows their values. Any of them can be given on the command line. `lightning-al run --strategy.help`
+lists the strategies, `--strategy.help NAME` what one takes; so for posterior, oracle, first,
+baseline, features and stopping.
 """
 LIGHTNING = ("run", "fit", "validate", "test", "predict")
 OWN = ("suggest", "bench", "report", "policy", "configs")
@@ -68,6 +70,11 @@ def _dispatch(words: list[str]) -> Any:
     if command in OWN:
         module = importlib.import_module(f".{command}_command", __package__)
         return getattr(module, f"{command}_command")(words[1:])
+    if command == "run" and any(".help" in word for word in words):
+        from .member_help import member_help
+
+        if (text := member_help(words[1:])) is not None:
+            return print(text)
     if command not in LIGHTNING:
         names = ", ".join((*LIGHTNING, *OWN))
         raise ArgumentError(None, f"no command {command!r}; choose one of {names}")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_al.assembly.command_line import pairs
 from lightning_al.assembly.shipped import config_path
+from lightning_al.assembly.words import pairs
 from lightning_al.benchmark.bench import run_bench
 from lightning_al.benchmark.engines import shard, slurm_script
 from lightning_al.benchmark.grid import AXES, BenchConfig, RunSpec, read_bench

@@ -13,7 +13,7 @@ from pytorch_lightning import LightningModule
 
 from lightning_al.assembly.building import Assembly
 from lightning_al.assembly.parser import parse
-from lightning_al.assembly.shipped import config_path, is_overlay
+from lightning_al.assembly.shipped import find_config, is_overlay
 from lightning_al.records import Acquisition
 from lightning_al.rounds.suggest import suggest, write_suggestions
 
@@ -44,7 +44,7 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
     if not known.ckpt.is_file():
         raise FileNotFoundError(f"no checkpoint at {known.ckpt}; give a .ckpt file of a run")
     configs = known.config or []
-    if all(is_overlay(config_path(name)) for name in configs):
+    if all(is_overlay(find_config(name).name) for name in configs):
         configs = [str(_config_beside(known.ckpt)), *configs]
     words = [word for name in configs for word in ("--config", name)]
     parts = Assembly(parse(["run", *words, *more]))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-__all__ = [
-    "build",
-    "embedding_layer",
-    "gives_members",
-    "needed",
-    "record",
-    "spec_of",
-]
+from lightning_al.registry import Registry
+from lightning_al.spec import read
+
+__all__ = ["build", "embedding_layer", "gives_members", "needed", "record", "spec_of"]
+
+NETWORKS: Registry[nn.Module] = Registry("network", contract=nn.Module)
+"""Nothing has a short name here: checkpoints hold class paths."""
 
 
 def record(network: nn.Module, cls: type[nn.Module], /, **init_args: Any) -> None:
@@ -52,33 +49,14 @@ def build(spec: Mapping[str, Any] | nn.Module) -> nn.Module:
     A module is returned as it is.
 
     Raises:
-        ValueError: no such class, a class that is no ``nn.Module``, or arguments it does not take.
+        LookupError: no such class.
+        ValueError: a class that is no ``nn.Module``, or arguments that it does not take.
 
     >>> build({"class_path": "lightning_al.networks.MLP",
     ...        "init_args": {"in_features": 2, "hidden": [], "outputs": 3}})[-1]
     Linear(in_features=2, out_features=3, bias=True)
     """
-    if isinstance(spec, nn.Module):
-        return spec
-    if not isinstance(spec, Mapping) or "class_path" not in spec:
-        raise ValueError(
-            "a network is an nn.Module or {'class_path': …, 'init_args': {…}}, "
-            f"got {type(spec).__name__} {spec!r}"
-        )
-    path = str(spec["class_path"])
-    module, _, name = path.rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot find the network class {path!r}: {error}") from None
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise ValueError(f"{path!r} is no nn.Module class")
-    init_args = dict(spec.get("init_args") or {})
-    try:
-        inspect.signature(cls).bind(**init_args)
-    except TypeError as error:
-        raise ValueError(f"{path}: {error}; it takes {inspect.signature(cls)}") from None
-    return cls(**init_args)
+    return read(spec, NETWORKS)
 
 
 def embedding_layer(network: nn.Module) -> str | tuple[str, ...] | None:

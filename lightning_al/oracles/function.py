@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_al.records import Answers
+from lightning_al.spec import find
 
 __all__ = ["FunctionOracle"]
 
@@ -34,7 +34,9 @@ class FunctionOracle:
     cost: float = 1.0
 
     def __post_init__(self) -> None:
-        found = _imported(self.function) if isinstance(self.function, str) else self.function
+        found: Any = self.function
+        if isinstance(found, str):
+            found = find(found, "function", "give an import path such as my_lab.measure")
         if not callable(found):
             raise TypeError(
                 f"FunctionOracle takes a function of the inputs, got {type(found).__name__}"
@@ -59,16 +61,6 @@ class FunctionOracle:
         else:
             values = {"y": _tensor(found)}
         return Answers(values=values, cost=self.price(index, datamodule))
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise LookupError(
-            f"no function at {path!r} ({error}); give an import path such as my_lab.measure"
-        ) from None
 
 
 def _tensor(value: Any) -> Tensor:

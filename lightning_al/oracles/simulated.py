@@ -16,7 +16,11 @@ __all__ = ["SimulatedOracle"]
 
 @dataclass(frozen=True)
 class SimulatedOracle:
-    """Answers with the labels that the data set carries; each costs ``cost``."""
+    """Answers with the labels that the data set carries; each costs ``cost``.
+
+    Args:
+        cost: of each answer.
+    """
 
     cost: float = 1.0
 

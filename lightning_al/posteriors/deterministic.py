@@ -15,7 +15,11 @@ __all__ = ["Deterministic", "DeterministicSession"]
 
 @dataclass(frozen=True)
 class Deterministic:
-    """The plain network, dropout off: S = 1, or the S of an ensemble."""
+    """The plain network, dropout off: S = 1, or the S of an ensemble.
+
+    Args:
+        members: None: those of the network itself.
+    """
 
     members: int | None = None
 

@@ -20,6 +20,7 @@ from torchmetrics import Metric
 
 from lightning_al.randomness import seeded
 from lightning_al.readings import Classes, Numbers
+from lightning_al.spec import find
 
 from .adapter import Adapter
 from .classification import check_labels
@@ -43,21 +44,19 @@ def find_estimator(name: str) -> type:
     Raises:
         LookupError: no such class; the message lists close names.
     """
-    module, _, last = name.rpartition(".")
-    places = [module] if module else [f"sklearn.{part}" for part in MODULES]
+    if "." in name:
+        found = find(name, "estimator", "give the path of a class, such as 'package.module.Class'")
+        if isinstance(found, type):
+            return found
+        raise LookupError(f"{name} is no estimator: it is no class but {type(found).__name__}")
     known: list[str] = []
-    for place in places:
-        try:
-            found = importlib.import_module(place)
-        except ImportError as error:
-            raise LookupError(
-                f"cannot import {place!r} for the estimator {name!r}: {error}"
-            ) from None
-        cls = getattr(found, last, None)
+    for part in MODULES:
+        module = importlib.import_module(f"sklearn.{part}")
+        cls = getattr(module, name, None)
         if isinstance(cls, type):
             return cls
-        known += [n for n in dir(found) if n[:1].isupper()]
-    near = difflib.get_close_matches(last, known, n=3) or ["RandomForestClassifier"]
+        known += [n for n in dir(module) if n[:1].isupper()]
+    near = difflib.get_close_matches(name, known, n=3) or ["RandomForestClassifier"]
     raise LookupError(
         f"no estimator {name!r}; did you mean {', '.join(near)}? Others are given by their import "
         "path, such as 'package.module.Class'"

@@ -10,7 +10,9 @@ files that only the user has.
 
 from __future__ import annotations
 
-from .conformance import check_strategy, kind_of, rehearsed
+from lightning_al.strategies import kind_of
+
+from .conformance import check_strategy, rehearsed
 from .world import World
 
 __all__ = ["World", "check_strategy", "kind_of", "rehearsed"]

@@ -19,16 +19,9 @@ from lightning_al.records import FIELDS, Acquisition, Pool
 
 from .world import CANDIDATES, GIVEN, World
 
-__all__ = ["check_strategy", "kind_of", "rehearsed"]
+__all__ = ["check_strategy", "rehearsed"]
 
 K = 6
-
-
-def kind_of(strategy: Any) -> str:
-    """The kind of world that a strategy is for: its own word, or told by its ``needs``."""
-    numbers = {"mean", "variance"} & set(strategy.needs)
-    kind: str = getattr(strategy, "kind", "regression" if numbers else "classification")
-    return kind
 
 
 def rehearsed(strategy: Any) -> Any:
@@ -51,13 +44,13 @@ def check_strategy(strategy: Any, *, kind: str | None = None) -> None:
     Args:
         strategy: a strategy, a factory of one, a registered name or a specification.
         kind: "classification", "regression", or "safe" (outputs y and z, a safety measurement);
-            default: the strategy's own ``kind``, or told by its ``needs``.
+            by default that of :func:`lightning_al.strategies.kind_of`.
 
     Raises:
         AssertionError: a property that does not hold; the message names it.
         ValueError: an unknown ``kind``, or no strategy at all.
     """
-    from lightning_al.strategies import resolve
+    from lightning_al.strategies import kind_of, resolve
 
     if isinstance(strategy, type) or (callable(strategy) and not hasattr(strategy, "choose")):
         strategy = strategy()

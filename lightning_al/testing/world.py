@@ -20,10 +20,14 @@ UNEVEN = (1, 7, 5, 4)
 CLASSES, FEATURES = 3, 5
 GIVEN = {
     "classification": ("probs", "logits", "embedding", "head_input"),
+    "either": ("probs", "logits", "embedding", "head_input"),
     "regression": ("mean", "variance", "embedding", "head_input"),
     "safe": ("mean", "variance", "embedding", "head_input"),
 }
-"""Kinds of worlds, and the fields that their models give; "safe" is a regression of y and z."""
+"""Kinds of worlds, and the fields that their models give.
+
+"safe" is a regression of y and z; what is for either kind of task is tried on classes.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class World:
     def make(cls, kind: str, samples: int, seed: int = 0) -> World:
         """A world of one kind, seen by some members.
 
-        Kinds are "classification", "regression", and "safe": a regression with two outputs, the
-        second of which is a safety measurement, safe where it is >= 0.
+        Kinds are "classification" (or "either"), "regression", and "safe": a regression with two
+        outputs, the second of which is a safety measurement, safe where it is >= 0.
         """
         generator = torch.Generator().manual_seed(seed)
 
@@ -73,7 +77,7 @@ class World:
         order = (
             torch.randperm(ITEMS - 20, generator=generator) + 20
         )  # no row of the pool is a member
-        regression = kind != "classification"
+        regression = kind in ("regression", "safe")
         if regression:
             targets = torch.stack([targets.float() + d for d in range(outputs)], 1)
         return cls(

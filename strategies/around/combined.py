@@ -42,10 +42,10 @@ def _normalise(scores: Tensor, how: str) -> Tensor:
     return (scores - low) / width if bool(width > 0) else scores - low
 
 
-@STRATEGIES.register("weighted-sum")
+@STRATEGIES.register("weighted-sum", kind="classification", members=20)
 @dataclass(frozen=True, repr=False, eq=False)
 class WeightedSum(Composition):
-    """Ranks by a weighted sum of scores, each normalised over the pool; no paper of its own.
+    """Weighted sum of scores, each normalised over the pool (no paper of its own).
 
     Args:
         parts: strategies that score (names, specifications or objects).
@@ -106,10 +106,10 @@ class WeightedSum(Composition):
         return acquired(candidates, rows, scores)
 
 
-@STRATEGIES.register("filter-then-choose")
+@STRATEGIES.register("filter-then-choose", kind="classification")
 @dataclass(frozen=True, repr=False, eq=False)
 class FilterThenChoose(Composition):
-    """One strategy shortens the list, another chooses from it: a pattern, no paper of its own.
+    """One strategy shortens the list, another chooses from it (no paper of its own).
 
     Args:
         filter: chooses the shortlist.
@@ -155,10 +155,10 @@ class FilterThenChoose(Composition):
         return chosen
 
 
-@STRATEGIES.register("epsilon-greedy")
+@STRATEGIES.register("epsilon-greedy", kind="regression")
 @dataclass(frozen=True, repr=False, eq=False)
 class EpsilonGreedy(Composition):
-    """Each of the k picks is random with probability epsilon, else the strategy's.
+    """Another strategy, each pick random with probability epsilon (Watkins 1989).
 
     Source: Watkins (1989); Sutton and Barto (2018), section 2.2.
 

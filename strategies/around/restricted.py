@@ -53,11 +53,12 @@ class _Around(Composition):
         return acquired(candidates, rows, scores)
 
 
-@STRATEGIES.register("per-class-quota")
+@STRATEGIES.register("per-class-quota", kind="classification", members=20)
 @dataclass(frozen=True, repr=False, eq=False)
 class PerClassQuota(_Around):
-    """A strategy's choice with at most ceil(k / C) + slack items of each predicted class.
+    """Another strategy, as many of each predicted class (Bengar et al. 2022).
 
+    At most ceil(k / C) + slack items of each class.
     The strategy chooses; picks of a class that is full are put back, and it chooses again among
     the classes that are not: for one that ranks by a score, a walk down its ranking. (A method
     that spreads its batch does not see, when it chooses again, what it chose before.) When no
@@ -143,11 +144,12 @@ class PerClassQuota(_Around):
         return torch.cat(best).tolist(), probs.shape[-1]
 
 
-@STRATEGIES.register("subsample")
+@STRATEGIES.register("subsample", kind="classification", members=20)
 @dataclass(frozen=True, repr=False, eq=False)
 class Subsample(_Around):
-    """A strategy on a random part of the pool, drawn anew each round.
+    """Another strategy on a random part of the pool (Ertekin et al. 2007).
 
+    The part is drawn anew each round.
     For methods that compare all pairs of candidates: the model still sees the whole pool once,
     what shrinks is the choice. At least k candidates are drawn, those with NaN last.
 

@@ -87,11 +87,11 @@ class Reselected(Composition):
 
 @STRATEGIES.register("random")
 def random() -> Random:
-    """Uniform random choice: the baseline, with no paper of its own."""
+    """Uniform random choice: the baseline (no paper of its own)."""
     return Random()
 
 
-@STRATEGIES.register("power")
+@STRATEGIES.register("power", kind="classification", members=20)
 def power(score: Any = "bald", beta: float = 1.0) -> Reselected:
     """Sample with odds score^beta (Kirsch et al. 2021; TMLR 2023).
 
@@ -102,7 +102,7 @@ def power(score: Any = "bald", beta: float = 1.0) -> Reselected:
     return Reselected(score, partial(selection.power, beta=beta))
 
 
-@STRATEGIES.register("softmax")
+@STRATEGIES.register("softmax", kind="classification", members=20)
 def softmax(score: Any = "bald", beta: float = 1.0) -> Reselected:
     """Sample with odds exp(beta score) (Kirsch et al. 2021; TMLR 2023).
 
@@ -113,7 +113,7 @@ def softmax(score: Any = "bald", beta: float = 1.0) -> Reselected:
     return Reselected(score, partial(selection.softmax, beta=beta))
 
 
-@STRATEGIES.register("soft-rank")
+@STRATEGIES.register("soft-rank", kind="classification", members=20)
 def soft_rank(score: Any = "bald", beta: float = 1.0) -> Reselected:
     """Sample with odds rank^-beta, the best having rank 1 (Kirsch et al. 2021; TMLR 2023).
 
@@ -124,13 +124,21 @@ def soft_rank(score: Any = "bald", beta: float = 1.0) -> Reselected:
     return Reselected(score, partial(selection.soft_rank, beta=beta))
 
 
-@STRATEGIES.register("power-bald")
+@STRATEGIES.register("power-bald", kind="classification", members=20)
 def power_bald(beta: float = 1.0) -> Reselected:
-    """PowerBALD: sample with odds BALD^beta (Kirsch et al. 2021; TMLR 2023)."""
+    """PowerBALD: sample with odds BALD^beta (Kirsch et al. 2021; TMLR 2023).
+
+    Args:
+        beta: > 0; towards 0 random, towards infinity top-k.
+    """
     return power("bald", beta)
 
 
-@STRATEGIES.register("softmax-bald")
+@STRATEGIES.register("softmax-bald", kind="classification", members=20)
 def softmax_bald(beta: float = 1.0) -> Reselected:
-    """SoftmaxBALD: sample with odds exp(beta BALD) (Kirsch et al. 2021; TMLR 2023)."""
+    """SoftmaxBALD: sample with odds exp(beta BALD) (Kirsch et al. 2021; TMLR 2023).
+
+    Args:
+        beta: > 0, inverse temperature; towards 0 random, towards infinity top-k.
+    """
     return softmax("bald", beta)

@@ -26,8 +26,9 @@ CENTRES = ("cluster_centers_", "medoids_", "centroids_")
 @STRATEGIES.register("k-means")
 @dataclass(frozen=True, repr=False, eq=False)
 class KMeans(SetStrategy):
-    """k clusters of the pool by k-means, and of each the item nearest to its centre.
+    """Clusters of the pool by k-means, the item nearest to each centre (Xu et al. 2003).
 
+    As many clusters as items are asked for.
     Labelled items are not looked at. Where fewer than k clusters have items, see
     :func:`representatives`.
 
@@ -66,10 +67,10 @@ class KMeans(SetStrategy):
         return representatives(squared.sqrt(), cluster, k, generator)
 
 
-@STRATEGIES.register("representative")
+@STRATEGIES.register("representative", example=["clusterer"])
 @dataclass(frozen=True, repr=False, eq=False)
 class Representative(SetStrategy):
-    """Clusters of the pool by any clusterer of scikit-learn, and of each the item at its heart.
+    """The hearts of clusters by any clusterer of scikit-learn (Xu et al. 2003).
 
     The heart is the cluster's exemplar or medoid where the clusterer names one, else the item
     nearest to its centre, else the item nearest to its mean. Labelled items are not looked at.

@@ -37,7 +37,9 @@ __all__ = [
 @STRATEGIES.register("k-center")
 @dataclass(frozen=True, repr=False, eq=False)
 class KCenter(SetStrategy):
-    """Again and again the item farthest from everything labelled or chosen.
+    """Core-set: the item farthest from all labelled or chosen (Sener and Savarese 2018).
+
+    Again and again; the greedy form.
 
     Source: Sener and Savarese, Active Learning for CNNs: A Core-Set Approach (2018), algorithm 1;
     Gonzalez (1985). Without labelled items the first pick is drawn.
@@ -51,7 +53,7 @@ class KCenter(SetStrategy):
 @STRATEGIES.register("relative-distance")
 @dataclass(frozen=True, repr=False, eq=False)
 class RelativeDistance(SetStrategy):
-    """The k items farthest from the labelled set, in a single shot.
+    """Farthest from the labelled ones, in a single shot (Scherer et al. 2022).
 
     Distances are *not* updated after each pick, so a batch may be one clump; ``k-center`` updates
     them, and equals this for k = 1. Without labelled items all are equally far: k are drawn.
@@ -83,7 +85,9 @@ class RelativeDistance(SetStrategy):
 @STRATEGIES.register("k-means-plus-plus")
 @dataclass(frozen=True, repr=False, eq=False)
 class KMeansPlusPlus(SetStrategy):
-    """Draws items with odds of the squared distance to the nearest labelled or chosen one.
+    """Drawn by squared distance to the nearest labelled one (Arthur and Vassilvitskii 2007).
+
+    Draws items with odds of the squared distance to the nearest labelled or chosen one.
 
     Source: Arthur and Vassilvitskii, k-means++ (2007), section 2.2. Without labelled items, or
     with ``use_labelled=False``, the first pick is uniform.
@@ -100,10 +104,12 @@ class KMeansPlusPlus(SetStrategy):
         return kmeans_plus_plus(pool.embedding, k, generator, start=start)
 
 
-@STRATEGIES.register("typiclust")
+@STRATEGIES.register("typiclust", example=["neighbours", "max_clusters", "min_size"])
 @dataclass(frozen=True, repr=False, eq=False)
 class TypiClust(SetStrategy):
-    """The most typical item of each of the largest clusters that have no label yet.
+    """TypiClust: typical items of the largest unlabelled clusters (Hacohen et al. 2022).
+
+    Of each cluster the most typical item.
 
     Source: Hacohen, Dekel and Weinshall, Active Learning on a Budget (2022), section 3.
 
@@ -133,10 +139,12 @@ class TypiClust(SetStrategy):
         )
 
 
-@STRATEGIES.register("prob-cover")
+@STRATEGIES.register("prob-cover", example=["radius", "purity", "clusters"])
 @dataclass(frozen=True, repr=False, eq=False)
 class ProbCover(SetStrategy):
-    """Greedy cover of the pool by balls; when all is covered, the farthest item is next.
+    """ProbCover: balls that cover the pool (Yehuda et al. 2022).
+
+    Greedy; when all is covered, the farthest item is next.
 
     Source: Yehuda, Dekel, Hacohen and Weinshall, Active Learning Through a Covering Lens (2022),
     algorithm 1, and its purity rule for the radius.
@@ -181,10 +189,12 @@ class ProbCover(SetStrategy):
         return max(1e-6 * spread, 1e-15)
 
 
-@STRATEGIES.register("max-herding")
+@STRATEGIES.register("max-herding", example=["width"])
 @dataclass(frozen=True, repr=False, eq=False)
 class MaxHerding(SetStrategy):
-    """Greedy generalised coverage under a Gaussian similarity.
+    """MaxHerding: generalised coverage of the pool (Bae et al. 2024).
+
+    Greedy, under a Gaussian similarity.
 
     Source: Bae, Noh and Sutherland, Generalized Coverage for More Robust Low-Budget Active
     Learning (2024).
@@ -206,10 +216,12 @@ class MaxHerding(SetStrategy):
         )
 
 
-@STRATEGIES.register("facility-location")
+@STRATEGIES.register("facility-location", example=["similarity"])
 @dataclass(frozen=True, repr=False, eq=False)
 class FacilityLocation(SetStrategy):
-    """Items that the rest of the pool is near to: greedy k-medoids given the labelled items.
+    """Items that the rest of the pool is near to (Wei et al. 2015).
+
+    Greedy k-medoids given the labelled items.
 
     Source: Wei, Iyer and Bilmes, Submodularity in Data Subset Selection and Active Learning
     (2015); Nemhauser, Wolsey and Fisher (1978).

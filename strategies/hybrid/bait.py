@@ -18,11 +18,12 @@ from ..strategy_registry import STRATEGIES
 __all__ = ["Bait"]
 
 
-@STRATEGIES.register("bait")
+@STRATEGIES.register("bait", kind="classification")
 @dataclass(frozen=True, repr=False, eq=False)
 class Bait(SetStrategy):
-    """Minimises tr((ridge I + sum of I_x over labelled and chosen)^-1 I_pool) on the last layer.
+    """BAIT: batch of largest Fisher information on the last layer (Ash et al. 2021).
 
+    Minimises tr((ridge I + sum of I_x over labelled and chosen)^-1 I_pool) on the last layer.
     ``I_x = (diag(p) - p p^T) x h h^T`` is the Fisher information of an item, ``I_pool`` that of
     candidates and labelled items together. Greedy: twice k are added, then k are taken away again.
 

@@ -21,11 +21,12 @@ from ..uncertainty.epig import EPIG, RegressionEPIG
 __all__ = ["BatchEPIG", "RegressionBatchEPIG"]
 
 
-@STRATEGIES.register("batch-epig")
+@STRATEGIES.register("batch-epig", kind="classification", members=20)
 @dataclass(frozen=True, repr=False, eq=False)
 class BatchEPIG(EPIG):
-    """The batch whose labels together say most about the targets' labels, found greedily.
+    """EPIG of the whole batch, found greedily (Bickford Smith et al. 2023).
 
+    The batch whose labels together say most about the targets' labels.
     For k = 1 it is ``epig``. See :func:`.kernels.batch_epig.batch_epig` for the search and its
     cost. In pools above ``shortlist`` the later picks are searched among the most promising
     candidates only; give the size of the pool to search all.
@@ -75,11 +76,12 @@ class BatchEPIG(EPIG):
         )
 
 
-@STRATEGIES.register("regression-batch-epig")
+@STRATEGIES.register("regression-batch-epig", kind="regression", members=20)
 @dataclass(frozen=True, repr=False, eq=False)
 class RegressionBatchEPIG(RegressionEPIG):
-    """The batch whose answers together say most about the targets' answers, found greedily.
+    """EPIG of the whole batch, for numbers, found greedily (Bickford Smith et al. 2023).
 
+    The batch whose answers together say most about the targets' answers.
     Gaussian, by the members' covariances; for k = 1 it is ``regression-epig``. See
     :func:`.kernels.batch_epig.regression_batch_epig`.
 

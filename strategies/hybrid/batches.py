@@ -22,12 +22,13 @@ from ..strategy_registry import STRATEGIES
 __all__ = ["Badge", "BatchBald", "ClusterMargin"]
 
 
-@STRATEGIES.register("badge")
+@STRATEGIES.register("badge", kind="classification")
 @dataclass(frozen=True, repr=False, eq=False)
 class Badge(SetStrategy):
-    """k-means++ on the gradients of the last layer under the predicted label.
+    """BADGE: k-means++ on the gradients of the last layer (Ash et al. 2020).
 
-    The gradients [N, C E] are never built. Over several members the mean prediction counts.
+    The gradients [N, C E] are those under the predicted label, and are never built. Over several
+    members the mean prediction counts.
 
     Source: Ash et al., Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds
     (2020), algorithm 1.
@@ -52,10 +53,12 @@ class Badge(SetStrategy):
         return badge(pool.head_input, probs, k, generator, first=self.first)
 
 
-@STRATEGIES.register("batch-bald")
+@STRATEGIES.register("batch-bald", kind="classification", members=20)
 @dataclass(frozen=True, repr=False, eq=False)
 class BatchBald(SetStrategy):
-    """The batch whose labels together say most about the model, found greedily.
+    """BatchBALD: joint mutual information of the batch (Kirsch et al. 2019).
+
+    The batch whose labels together say most about the model, found greedily.
 
     Source: Kirsch, van Amersfoort and Gal, BatchBALD (2019).
 
@@ -81,11 +84,12 @@ class BatchBald(SetStrategy):
         return batch_bald(probs.log(), k, generator, samples=self.samples)
 
 
-@STRATEGIES.register("cluster-margin")
+@STRATEGIES.register("cluster-margin", kind="classification")
 @dataclass(frozen=True, repr=False, eq=False)
 class ClusterMargin(SetStrategy):
-    """Items of small margin, spread over clusters: round robin from the smallest cluster on.
+    """Cluster-Margin: small margins, spread over clusters (Citovsky et al. 2021).
 
+    Round robin from the smallest cluster on.
     The ``factor * k`` items of smallest margin are clustered by average linkage into groups of
     ``cluster_size`` on average; then each group in turn, smallest first, gives a random item. The
     original clusters the whole pool once, before the first round; here the shortlist is clustered

@@ -21,11 +21,12 @@ from ..strategy_registry import STRATEGIES
 __all__ = ["Clue"]
 
 
-@STRATEGIES.register("clue")
+@STRATEGIES.register("clue", kind="classification")
 @dataclass(frozen=True, repr=False, eq=False)
 class Clue(SetStrategy):
-    """k clusters by k-means weighted by entropy, and of each the item nearest to its centre.
+    """CLUE: k clusters weighted by entropy, each one's heart (Prabhu et al. 2021).
 
+    By k-means; of each cluster the item nearest to its centre.
     Labelled items are not looked at. Where one item is nearest to several centres, or fewer than
     k items differ, the batch is filled up with the next nearest of the clusters, largest first.
     Where all entropies are 0, all items weigh the same.

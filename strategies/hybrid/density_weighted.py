@@ -83,7 +83,7 @@ class DensityWeighted(Composition):
         return top_k(weighted, k, generator, resolution=relative_resolution(weighted))
 
 
-@STRATEGIES.register("density-weighted")
+@STRATEGIES.register("density-weighted", kind="classification")
 def density_weighted(score: Any = "entropy", beta: float = 1.0) -> DensityWeighted:
     """Uncertainty x (mean cosine to the pool)^beta (Settles and Craven 2008).
 

@@ -20,11 +20,12 @@ from ..strategy_registry import STRATEGIES
 __all__ = ["Galaxy", "galaxy"]
 
 
-@STRATEGIES.register("galaxy")
+@STRATEGIES.register("galaxy", kind="classification")
 @dataclass(frozen=True, repr=False, eq=False)
 class Galaxy(SetStrategy):
-    """Bisects, in a line of all items per class, between items of that class and others.
+    """GALAXY: bisection between classes on each class's margin (Zhang et al. 2022).
 
+    Bisects, in a line of all items per class, between items of that class and others.
     Made for rare classes: what it takes lies on both sides of each class's cut. See :func:`galaxy`
     for the rule, and for what stands in for the labels of a batch before they are answered. Over
     several members the mean prediction counts.

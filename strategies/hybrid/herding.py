@@ -35,11 +35,16 @@ _ROWS = 2**10  # distances computed together
 _TINY = 2.0**-44  # of the squared norms: what cannot be told from distance 0
 
 
-@STRATEGIES.register("uherding")
+@STRATEGIES.register(
+    "uherding",
+    kind="classification",
+    example=["uncertainty", "temperature", "width", "normalise", "limit"],
+)
 @dataclass(frozen=True, repr=False, eq=False)
 class UHerding(SetStrategy):
-    """Greedy coverage under a Gaussian similarity, each item weighted by its uncertainty.
+    """Uncertainty herding: coverage weighted by uncertainty (Bae et al. 2025).
 
+    Greedy, under a Gaussian similarity.
     Maximises ``sum over x of U(x) max over chosen or labelled a of exp(-|x - a|^2 / width^2)``.
     The width is the smallest distance (not 0) between labelled items, so that it shrinks while
     labels are bought and the choice goes from coverage to uncertainty. Where all uncertainties

@@ -23,8 +23,9 @@ HELD = 2**28  # bytes of features that are held in float64; above, they are conv
 @STRATEGIES.register("lcmd")
 @dataclass(frozen=True, repr=False, eq=False)
 class Lcmd(SetStrategy):
-    """LCMD: of the largest cluster the farthest item, which then is a centre of its own.
+    """LCMD: the farthest item of the largest cluster (Holzmüller et al. 2023).
 
+    The item is then a centre of its own.
     Labelled and chosen items are the centres; each item belongs to its nearest, and a cluster's
     size is the sum of its squared distances. The kernel is the last layer's, so distances are
     those of embeddings. Without labelled items the item of largest norm is first.
@@ -45,8 +46,9 @@ class Lcmd(SetStrategy):
 @STRATEGIES.register("max-det")
 @dataclass(frozen=True, repr=False, eq=False)
 class MaxDet(SetStrategy):
-    """MaxDet: again and again the item of largest posterior variance under the last layer.
+    """MaxDet: largest posterior variance under the last layer (Holzmüller et al. 2023).
 
+    Again and again, each item given those before it.
     The greedy maximisation of the determinant of the batch's kernel matrix given the labelled
     items, for a Bayesian linear model on the embedding.
 

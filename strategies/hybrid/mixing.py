@@ -52,11 +52,12 @@ class _Flips(SetStrategy):
         return torch.cat([rows, rest[top_k(urgent[rest], k - len(rows), generator)]])
 
 
-@STRATEGIES.register("alfa-mix")
+@STRATEGIES.register("alfa-mix", kind="classification")
 @dataclass(frozen=True, repr=False, eq=False)
 class AlfaMix(_Flips):
-    """Items whose class changes when their embedding is mixed with that of a labelled class.
+    """ALFA-Mix: the class changes when embeddings are mixed (Parvaneh et al. 2022).
 
+    Items whose class changes when their embedding is mixed with that of a labelled class.
     The anchor of a class is the mean embedding of its labelled items; classes without any have no
     anchor. Each candidate is mixed with each anchor by the closed form of :func:`mixed`; those
     whose class changes for one of them are clustered by k-means, and of each cluster the item
@@ -90,10 +91,10 @@ class AlfaMix(_Flips):
         return often > 0, often, margin
 
 
-@STRATEGIES.register("drop-query")
+@STRATEGIES.register("drop-query", kind="classification")
 @dataclass(frozen=True, repr=False, eq=False)
 class DropQuery(_Flips):
-    """Items whose class changes when most of their embedding is dropped.
+    """DropQuery: the class changes when features are dropped (Gupte et al. 2024).
 
     ``views`` times each feature is set to zero with odds ``p`` and the others are multiplied by
     1 / (1 - p). Items whose class then differs in more than a share ``threshold`` of the views are

@@ -15,10 +15,10 @@ from ..strategy_registry import STRATEGIES, resolve
 __all__ = ["TCM"]
 
 
-@STRATEGIES.register("tcm")
+@STRATEGIES.register("tcm", kind="classification", example=["per_class", "rounds", "first", "then"])
 @dataclass(frozen=True, repr=False, eq=False)
 class TCM(Composition):
-    """TypiClust until there are enough labels, from then on margin.
+    """TCM: TypiClust while labels are few, then margin (Doucet et al. 2024).
 
     Which of the two chooses depends on the context alone (labels, classes, round), never on what
     was chosen before: a resumed run and another rank decide alike. A batch is chosen by one of

@@ -43,11 +43,12 @@ class _Memory:
         return _Memory, ()
 
 
-@STRATEGIES.register("policy")
+@STRATEGIES.register("policy", behind="branin")
 @dataclass(frozen=True, repr=False, eq=False)
 class PolicyQuery(Described):
-    """What a trained policy asks for next, from all labelled points and the budget that is left.
+    """A trained policy names the next point at once, no model asked (Li et al. 2026).
 
+    From all labelled points and the budget that is left.
     One forward pass, one query a round. On a continuous domain the query is the place that the
     policy names; on a pool the nearest candidate to it, inputs being scaled to [0, 1].
 

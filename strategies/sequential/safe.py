@@ -102,8 +102,9 @@ class _Safe(Described):
 @STRATEGIES.register("safe-variance")
 @dataclass(frozen=True, repr=False, eq=False)
 class SafeVariance(_Safe):
-    """Highest predictive variance of y among the candidates with P(z >= 0) >= 1 - gamma.
+    """Highest variance among what is probably safe; targets (y, z) (Schreiter et al. 2015).
 
+    That of y, among the candidates with P(z >= 0) >= 1 - gamma.
     The safe form of ``variance``; of several y the entropy decides, as if they were independent.
 
     Source: Schreiter, Nguyen-Tuong, Eberts, Bischoff, Markert and Toussaint (2015); as a baseline
@@ -143,8 +144,9 @@ class SafeVariance(_Safe):
 @STRATEGIES.register("safe-random")
 @dataclass(frozen=True, repr=False, eq=False)
 class SafeRandom(_Safe):
-    """Any of the candidates with P(z >= 0) >= 1 - gamma, all equally likely.
+    """Uniform among what is probably safe; targets (y, z) (Li et al. 2026).
 
+    Any of the candidates with P(z >= 0) >= 1 - gamma, all equally likely.
     The safe baseline of comparisons.
 
     Source: Li, Toussaint, Rakitsch and Zimmer (2026).
@@ -184,7 +186,7 @@ class SafeScore(ScoreStrategy):
     kind: ClassVar[str] = "safe"
 
 
-@STRATEGIES.register("min-unsafe-entropy")
+@STRATEGIES.register("min-unsafe-entropy", kind="safe")
 def min_unsafe_entropy(gamma: float = 0.05, aleatoric: bool = True) -> SafeScore:
     """Highest H(y) - log P(unsafe), safer than 1 - gamma being no better (Li et al. 2026).
 

@@ -23,8 +23,9 @@ _ROWS = 2**9  # rows of the graph looked at together
 @STRATEGIES.register("core-gcn")
 @dataclass(frozen=True, repr=False, eq=False)
 class CoreGCN(SetStrategy):
-    """k-center greedy on the hidden features of a graph network (see :func:`hidden_features`).
+    """CoreGCN: k-center on the features of a graph network (Caramalau et al. 2021).
 
+    Greedy, on the hidden features of :func:`hidden_features`.
     Pool and labelled items are the nodes, their cosines the edges. Without labelled items there is
     nothing to tell apart: the network stays as it was drawn.
 

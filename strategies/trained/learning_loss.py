@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from pytorch_lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_al.randomness import seeded
 from lightning_al.records import Pool
-from lightning_al.tasks import Adapter
-from lightning_al.tasks.loss_head import ranking_loss
 
 from ..selection import relative_resolution, top_k
 from ..sets import BLOCK, SetStrategy
 from ..strategy_registry import STRATEGIES
+
+if TYPE_CHECKING:
+    from .loss_ranker import LossRanker
 
 __all__ = ["LearningLoss", "labelled_losses"]
 
 IGNORED = -100  # PyTorch's mark for places without a label
 
 
-@STRATEGIES.register("learning-loss")
+@STRATEGIES.register(
+    "learning-loss",
+    example=[],  # the task trains a head; those here are for tasks without one
+    settings={"model": {"init_args": {"loss_head": {"width": 128, "weight": 1.0, "margin": 1.0}}}},
+)
 @dataclass(frozen=True, repr=False, eq=False)
 class LearningLoss(SetStrategy):
-    """The items on which a second head, trained to rank items by their loss, expects the most.
+    """Learning loss: largest loss, as a second head predicts it (Yoo and Kweon 2019).
 
+    The head is trained to rank items by their loss.
     A task with such a head (``Classification(..., loss_head=LossHead())``; any task with a method
     ``predicted_losses(*inputs) -> [n]``) has trained it beside itself, which is the paper's method.
     For other tasks a head of one hidden layer is trained here, on the embeddings of the labelled
@@ -74,7 +78,9 @@ class LearningLoss(SetStrategy):
         task = pool.bench.task
         ready = callable(getattr(task, "predicted_losses", None))
         if ready and getattr(task, "loss_head", self) is not None:
-            mean = pool.bench.predict(pool.index, ["mean"], module=_Told(task)).mean
+            from .loss_ranker import Told  # inside: Lightning loads slowly
+
+            mean = pool.bench.predict(pool.index, ["mean"], module=Told(task)).mean
             assert mean is not None  # asked for in the line above
             return mean.reshape(len(pool))
         known, losses = _finite(pool)
@@ -88,76 +94,17 @@ class LearningLoss(SetStrategy):
 
     def _trained(
         self, pool: Pool, known: Tensor, losses: Tensor, generator: torch.Generator
-    ) -> _Frozen:
+    ) -> LossRanker:
+        from .loss_ranker import Batches, LossRanker
+
         first, second = torch.randint(
             2**31 - 1, (2,), generator=generator, device=generator.device
         ).tolist()
         with seeded(first, 0, "loss-head"):
-            head = _Frozen(known, self.width, self.lr, self.margin)
-        batches = _Batches(known, losses, self.batch_size, self.steps, second)
-        fitted: _Frozen = pool.bench.fit(head, batches, max_epochs=1)
+            head = LossRanker(known, self.width, self.lr, self.margin)
+        batches = Batches(known, losses, self.batch_size, self.steps, second)
+        fitted: LossRanker = pool.bench.fit(head, batches, max_epochs=1)
         return fitted.eval()
-
-
-class _Told(LightningModule):
-    """A task that gives the losses its own head predicts."""
-
-    def __init__(self, task: LightningModule) -> None:
-        super().__init__()
-        self.task, self.adapter = task, Adapter(kind="regression")
-
-    def forward(self, *inputs: Any) -> Tensor:
-        return self.task.predicted_losses(*inputs)  # type: ignore[operator,no-any-return]
-
-
-class _Frozen(LightningModule):
-    """A head on embeddings [n, E], which it standardises by those of the labelled items."""
-
-    origin: Tensor
-    scale: Tensor
-
-    def __init__(self, known: Tensor, width: int, lr: float, margin: float) -> None:
-        super().__init__()
-        self.lr, self.margin = lr, margin
-        std = known.std(0, unbiased=False)
-        self.register_buffer("origin", known.mean(0))
-        self.register_buffer("scale", torch.where(std > 0, std, torch.ones_like(std)))
-        self.layers = nn.Sequential(
-            nn.Linear(known.shape[1], width), nn.ReLU(), nn.Linear(width, 1)
-        )
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Predicted losses [n]."""
-        return self.layers((points.float() - self.origin) / self.scale).squeeze(1)  # type: ignore[no-any-return]
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Ranking loss of one batch."""
-        points, losses = batch
-        return ranking_loss(self(points), losses, self.margin)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam."""
-        return torch.optim.Adam(self.parameters(), lr=self.lr)
-
-
-@dataclass(frozen=True)
-class _Batches:
-    """So many random batches (points, losses); the same in each pass."""
-
-    points: Tensor  # [L, E]
-    losses: Tensor  # [L]
-    size: int
-    steps: int
-    seed: int
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        draw = torch.Generator().manual_seed(self.seed)
-        for _ in range(self.steps):
-            rows = torch.randperm(len(self.points), generator=draw)[: self.size]
-            yield self.points[rows], self.losses[rows]
 
 
 def _finite(pool: Pool) -> tuple[Tensor, Tensor]:

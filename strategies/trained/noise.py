@@ -24,10 +24,10 @@ FIELDS = ("probs", "mean", "embedding")
 FLOOR = 1e-3  # of the largest norm: outputs shorter than this are not blown up further
 
 
-@STRATEGIES.register("noise-stability")
+@STRATEGIES.register("noise-stability", example=["perturbations", "ratio", "of"])
 @dataclass(frozen=True, repr=False, eq=False)
 class NoiseStability(SetStrategy):
-    """Items on which the network changes much, and each in its own way, under noise on its weights.
+    """Largest changes, each in its own way, under noise on the weights (Li et al. 2024).
 
     Each perturbation adds Gaussian noise to every parameter tensor, scaled to ``ratio`` times its
     norm. An item's relative changes over all perturbations are its coordinates; greedy k-center

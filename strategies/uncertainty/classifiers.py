@@ -28,31 +28,31 @@ __all__ = [
 ]
 
 
-@STRATEGIES.register("least-confidence")
+@STRATEGIES.register("least-confidence", kind="classification")
 def least_confidence() -> ScoreStrategy:
     """Lowest probability of the best class first (Lewis and Gale 1994)."""
     return ScoreStrategy(measures.least_confidence)
 
 
-@STRATEGIES.register("margin")
+@STRATEGIES.register("margin", kind="classification")
 def margin() -> ScoreStrategy:
     """Smallest lead of the best class first (Scheffer et al. 2001)."""
     return ScoreStrategy(measures.margin)
 
 
-@STRATEGIES.register("ratio")
+@STRATEGIES.register("ratio", kind="classification")
 def ratio() -> ScoreStrategy:
     """Largest ratio of the second-best to the best probability first (Munro 2021)."""
     return ScoreStrategy(measures.ratio)
 
 
-@STRATEGIES.register("entropy")
+@STRATEGIES.register("entropy", kind="classification")
 def entropy() -> ScoreStrategy:
     """Highest entropy of the prediction first (Settles 2009)."""
     return ScoreStrategy(measures.entropy)
 
 
-@STRATEGIES.register("posterior-least-confidence")
+@STRATEGIES.register("posterior-least-confidence", kind="classification", members=20)
 def posterior_least_confidence() -> ScoreStrategy:
     """Least confidence of the mean over posterior members (Gal, Islam and Ghahramani 2017).
 
@@ -61,37 +61,37 @@ def posterior_least_confidence() -> ScoreStrategy:
     return ScoreStrategy(partial(measures.of_mean, measures.least_confidence), members="many")
 
 
-@STRATEGIES.register("posterior-margin")
+@STRATEGIES.register("posterior-margin", kind="classification", members=20)
 def posterior_margin() -> ScoreStrategy:
     """Margin of the mean over posterior members (Scheffer et al. 2001)."""
     return ScoreStrategy(partial(measures.of_mean, measures.margin), members="many")
 
 
-@STRATEGIES.register("posterior-ratio")
+@STRATEGIES.register("posterior-ratio", kind="classification", members=20)
 def posterior_ratio() -> ScoreStrategy:
     """Ratio of the mean over posterior members (Munro 2021)."""
     return ScoreStrategy(partial(measures.of_mean, measures.ratio), members="many")
 
 
-@STRATEGIES.register("posterior-entropy")
+@STRATEGIES.register("posterior-entropy", kind="classification", members=20)
 def posterior_entropy() -> ScoreStrategy:
     """Predictive entropy: of the mean over posterior members (Gal et al. 2017)."""
     return ScoreStrategy(partial(measures.of_mean, measures.entropy), members="many")
 
 
-@STRATEGIES.register("bald")
+@STRATEGIES.register("bald", kind="classification", members=20)
 def bald() -> ScoreStrategy:
     """Highest mutual information of label and model first (Houlsby et al. 2011)."""
     return ScoreStrategy(measures.bald, members="many")
 
 
-@STRATEGIES.register("variation-ratio")
+@STRATEGIES.register("variation-ratio", kind="classification", members=20)
 def variation_ratio() -> ScoreStrategy:
     """Fewest votes of the members for their favourite class first (Freeman 1965; Gal 2016)."""
     return ScoreStrategy(measures.variation_ratio, members="many")
 
 
-@STRATEGIES.register("mean-std")
+@STRATEGIES.register("mean-std", kind="classification", members=20)
 def mean_std() -> ScoreStrategy:
     """Largest spread of the members, mean over classes (Kampffmeyer et al. 2016)."""
     return ScoreStrategy(measures.mean_std, members="many")

@@ -15,7 +15,7 @@ from ..strategy_registry import STRATEGIES
 __all__ = ["consensus_kl", "vote_entropy"]
 
 
-@STRATEGIES.register("vote-entropy")
+@STRATEGIES.register("vote-entropy", kind="classification", members=20)
 def vote_entropy() -> ScoreStrategy:
     """Highest entropy of the members' votes first (Dagan and Engelson 1995).
 
@@ -25,7 +25,7 @@ def vote_entropy() -> ScoreStrategy:
     return ScoreStrategy(measures.vote_entropy, members="many")
 
 
-@STRATEGIES.register("consensus-kl")
+@STRATEGIES.register("consensus-kl", kind="classification", members=20)
 def consensus_kl() -> ScoreStrategy:
     """Largest mean divergence of the members from their mean first (McCallum and Nigam 1998).
 

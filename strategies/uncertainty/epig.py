@@ -107,7 +107,7 @@ def _find(pool: Pool, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return here.nonzero().squeeze(1), wanted[~torch.isin(wanted, pool.index[here])]
 
 
-@STRATEGIES.register("epig")
+@STRATEGIES.register("epig", kind="classification", members=20)
 @dataclass(frozen=True, repr=False, eq=False)
 class EPIG(_Informed):
     """Most information on the labels of targets first (Bickford Smith et al. 2023).
@@ -134,7 +134,7 @@ class EPIG(_Informed):
         return measures.epig(probs, targets["probs"])
 
 
-@STRATEGIES.register("regression-epig")
+@STRATEGIES.register("regression-epig", kind="regression", members=20)
 @dataclass(frozen=True, repr=False, eq=False)
 class RegressionEPIG(_Informed):
     """Most information on the answers at targets first (Bickford Smith et al. 2023).

@@ -78,7 +78,7 @@ class Thompson(Described):
         )
 
 
-@STRATEGIES.register("thompson")
+@STRATEGIES.register("thompson", kind="regression", members=20)
 def thompson(maximize: bool = True, output: int | None = None) -> Thompson:
     """The best k under one posterior member, drawn anew each batch (Thompson 1933; Russo 2018).
 
@@ -89,7 +89,7 @@ def thompson(maximize: bool = True, output: int | None = None) -> Thompson:
     return Thompson(maximize, output)
 
 
-@STRATEGIES.register("thompson-per-item")
+@STRATEGIES.register("thompson-per-item", kind="regression", members=20)
 def thompson_per_item(maximize: bool = True, output: int | None = None) -> Thompson:
     """Each pick the best of those left under a member of its own (Hernández-Lobato et al. 2017).
 

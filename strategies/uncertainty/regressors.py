@@ -61,7 +61,7 @@ def _needs(aleatoric: bool) -> tuple[str, ...]:
     return ("mean", "variance") if aleatoric else ("mean",)
 
 
-@STRATEGIES.register("variance")
+@STRATEGIES.register("variance", kind="regression", members=20)
 def variance(aleatoric: bool = False) -> ScoreStrategy:
     """Highest predictive variance first: the members' spread (Kendall and Gal 2017).
 
@@ -71,7 +71,7 @@ def variance(aleatoric: bool = False) -> ScoreStrategy:
     return ScoreStrategy(measures.variance, needs=_needs(aleatoric), members="many", relative=True)
 
 
-@STRATEGIES.register("greedy")
+@STRATEGIES.register("greedy", kind="regression")
 def greedy(maximize: bool = True, output: int | None = None) -> ScoreStrategy:
     """Best predicted value first (Graff et al. 2021).
 
@@ -83,7 +83,7 @@ def greedy(maximize: bool = True, output: int | None = None) -> ScoreStrategy:
     return ScoreStrategy(function, needs=("mean",), relative=True)
 
 
-@STRATEGIES.register("ucb")
+@STRATEGIES.register("ucb", kind="regression", members=20)
 def ucb(
     kappa: float = 1.0,
     maximize: bool = True,
@@ -106,7 +106,7 @@ def ucb(
     return ScoreStrategy(function, needs=_needs(aleatoric), members="many", relative=True)
 
 
-@STRATEGIES.register("expected-improvement")
+@STRATEGIES.register("expected-improvement", kind="regression", members=20)
 def expected_improvement(
     xi: float = 0.0,
     maximize: bool = True,
@@ -114,11 +114,11 @@ def expected_improvement(
     aleatoric: bool = False,
     form: str = "gaussian",
 ) -> AgainstIncumbent:
-    """Highest expected improvement on the best answer so far (Jones et al. 1998, equation 15).
+    """Highest expected improvement on the best answer so far (Jones et al. 1998).
 
-    The Gaussian form is scored as its logarithm (Ament et al. 2023), which has the same order and
-    still tells items apart where the value itself is next to 0; ``softmax`` over it samples with
-    odds of the value to the power of beta.
+    Their equation 15. The Gaussian form is scored as its logarithm (Ament et al. 2023), which has
+    the same order and still tells items apart where the value itself is next to 0; ``softmax`` over
+    it samples with odds of the value to the power of beta.
 
     Args:
         xi: improvement that counts as none, in target units.
@@ -137,7 +137,7 @@ def expected_improvement(
     )
 
 
-@STRATEGIES.register("probability-of-improvement")
+@STRATEGIES.register("probability-of-improvement", kind="regression", members=20)
 def probability_of_improvement(
     xi: float = 0.0,
     maximize: bool = True,
@@ -173,7 +173,7 @@ def _form(form: str) -> dict[str, Any]:
     return {"form": form, "log": form == "gaussian"}
 
 
-@STRATEGIES.register("regression-bald")
+@STRATEGIES.register("regression-bald", kind="regression", members=20)
 def regression_bald(aleatoric: bool = False) -> ScoreStrategy:
     """Most information on the function first: ½ log(1 + epistemic / noise) (Houlsby et al. 2011).
 

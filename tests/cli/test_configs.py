@@ -13,7 +13,7 @@ from lightning_al.assembly.parser import parse
 from lightning_al.assembly.shipped import config_path, is_overlay, list_configs
 from lightning_al.cli import main
 
-FULL = [name for name in list_configs() if not is_overlay(config_path(name))]
+FULL = [name for name in list_configs() if not is_overlay(name)]
 POLICIES = ("branin", "townsend")  # a policy asks for one place at a time
 FAST = [
     *("--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"),

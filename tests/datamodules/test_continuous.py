@@ -311,7 +311,7 @@ def test_a_function_answers_where_the_data_do_not(tmp_path):
 
 
 def test_a_function_may_be_named_by_its_import_path(tmp_path):
-    oracle = make(ORACLES, {"name": "Function", "function": "torch.sum"}, "ask")
+    oracle = make(ORACLES, {"name": "Function", "function": "torch.sum"})
     dm = line()
     dm.start(0)
     dm.place(torch.tensor([[0.5], [1.0]]), 3)

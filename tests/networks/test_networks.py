@@ -70,13 +70,22 @@ def test_last_layer_of_the_embedding_is_the_output(case):
         (lambda: ResNet18(3), "outputs"),
         (lambda: MLP(2, (3,), 2, activation="relux"), "relux"),
         (lambda: Ensemble(MLP(2, (3,), 2), members=0), "at least 1"),
-        (lambda: networks.build({"class_path": "torch.nn.Nope"}), "Nope"),
-        (lambda: networks.build({"class_path": "json.dumps"}), "no nn.Module"),
+        (
+            lambda: networks.build({"class_path": "json.dumps"}),
+            r"json.dumps is no network: .*-> Module",
+        ),
+        (lambda: networks.build({"class_path": "json.JSONDecoder"}), "network: it is no Module"),
         (
             lambda: networks.build(
                 {"class_path": "lightning_al.networks.MLP", "init_args": {"depth": 1}}
             ),
-            "depth",
+            "no argument 'depth'",
+        ),
+        (
+            lambda: networks.build(
+                {"class_path": "lightning_al.networks.MLP", "init_args": {"hidden": "wide"}}
+            ),
+            "hidden must be a list of int, got 'wide'",
         ),
         (lambda: networks.build("MLP"), "class_path"),
     ],
@@ -84,6 +93,11 @@ def test_last_layer_of_the_embedding_is_the_output(case):
 def test_mistakes_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_a_class_that_is_not_there_is_named_with_its_neighbour():
+    with pytest.raises(LookupError, match=r"no network at 'torch\.nn\.Linea' .*mean 'Linear'"):
+        networks.build({"class_path": "torch.nn.Linea"})
 
 
 def test_resnet_keeps_small_images_large():

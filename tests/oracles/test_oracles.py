@@ -290,13 +290,13 @@ def test_prices_from_a_list_a_file_and_a_function(crowd, tmp_path):
 
 def test_oracles_by_short_names_one_around_another():
     inner = {"name": "Costly", "cost": 2.0}
-    made = make(ORACLES, {"name": "Noisy", "rate": 0.1, "oracle": inner}, "ask")
+    made = make(ORACLES, {"name": "Noisy", "rate": 0.1, "oracle": inner})
     assert made == NoisyOracle(0.1, oracle=CostlyOracle(2.0))
     path = {"class_path": "lightning_al.oracles.DelayedOracle", "init_args": {"oracle": "Noisy"}}
     with pytest.raises(ValueError, match="one of rate, confusion and sd"):
-        make(ORACLES, path, "ask")
+        make(ORACLES, path)
     assert {*ORACLES.names()} == {
         *("AbstainingOracle", "CommitteeOracle", "CostlyOracle", "DelayedOracle", "FileOracle"),
         *("FunctionOracle", "NoisyOracle", "SimulatedOracle"),
     }
-    assert isinstance(make(ORACLES, "File", "ask"), FileOracle)
+    assert isinstance(make(ORACLES, "File"), FileOracle)

@@ -65,7 +65,23 @@ SETTINGS = {
     "an unknown baseline": ([*QUICK, "--baseline", "rondom"], "no strategy named 'rondom'.*"),
     "an argument that the strategy does not take": (
         [*QUICK, "--strategy", "margin", "--strategy.beta", "2"],
-        "strategy 'margin': .*beta.*",
+        "strategy 'margin': no argument 'beta'; it takes no arguments",
+    ),
+    "an argument of another type": (
+        [*QUICK, "--strategy", "power", "--strategy.beta", "x"],
+        "strategy 'power': beta must be a float, got 'x'; it takes score='bald', beta=1.0",
+    ),
+    "an argument of a strategy inside another": (
+        [*QUICK, "--strategy", "{name: power, score: {name: power, score: {name: bald, k: 1}}}"],
+        "strategy 'bald': no argument 'k'; it takes no arguments",
+    ),
+    "an argument that is missing": (
+        [*QUICK, "--stopping", "[{name: MetricTarget, target: 0.9}]"],
+        "stopping rule 'MetricTarget': metric must be given; it takes metric, target, mode='max'",
+    ),
+    "a class of something else": (
+        [*QUICK, "--strategy", "helpers.user_parts.Person"],
+        "helpers.user_parts.Person is no strategy: it has no method choose",
     ),
     "an unknown configuration": (
         ["run", "--config", "quikstart"],
@@ -77,7 +93,8 @@ SETTINGS = {
     ),
     "an argument that the posterior does not take": (
         [*QUICK, "--posterior", "MCDropout", "--posterior.member", "3"],
-        "posterior 'MCDropout': .*'member'; it takes members ?= ?20.*",
+        r"posterior 'MCDropout': no argument 'member' \(did you mean 'members'\?\); "
+        "it takes members=20, per_channel=False",
     ),
     "a posterior that cannot be imported": (
         [*QUICK, "--posterior", "helpers.user_parts.NoSuch"],

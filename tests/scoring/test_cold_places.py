@@ -45,7 +45,7 @@ def test_features_are_built_as_they_are_given(tmp_path):
     assert repr(built) == repr(Backbone("mobilenet_v3_small", image_size=32))
     assert parts.learner(run_dir=tmp_path / "b").features is built
     kept = parse(["run", "--config", "digits", *words])["features"]
-    assert make(FEATURES, kept, "__call__").name == "mobilenet_v3_small"
+    assert make(FEATURES, kept).name == "mobilenet_v3_small"
     with pytest.raises(LookupError, match=r"no feature extractor named 'Rawr' .*'Raw'"):
         Assembly(parse(["run", "--config", "digits", "--features", "Rawr"]))
 

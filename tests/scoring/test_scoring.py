@@ -105,7 +105,7 @@ def test_the_batch_size_does_not_change_scores(name):
     strategy = rehearsed(build(name))
     posterior = MCDropout(4) if strategy.members == "many" else None
     kind = kind_of(strategy)
-    outputs = {"classification": 0, "regression": 1, "safe": 2}[kind]
+    outputs = {"classification": 0, "either": 0, "regression": 1, "safe": 2}[kind]
     task = classifier(dropout=0.3)
     if outputs:
         many = outputs * (1 + ("variance" in strategy.needs))

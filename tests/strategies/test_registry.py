@@ -5,15 +5,18 @@ import inspect
 import math
 import os
 import pickle
+import pkgutil
 import subprocess
 import sys
 from functools import partial
 
 import pytest
+import yaml
 
 from lightning_al import measures, strategies
 from lightning_al.protocols import QueryStrategy
 from lightning_al.registry import Registry
+from lightning_al.spec import signature
 from lightning_al.strategies import (
     STRATEGIES,
     EpsilonGreedy,
@@ -21,6 +24,7 @@ from lightning_al.strategies import (
     ScoreStrategy,
     WeightedSum,
     build,
+    kind_of,
     names,
     resolve,
 )
@@ -86,6 +90,54 @@ def test_unknown_name_lists_the_valid_ones():
 def test_wrong_argument_says_what_it_takes():
     with pytest.raises(ValueError, match=r"'power'.*temperature.*it takes score.*beta"):
         build("power", temperature=2)
+
+
+def test_arguments_may_be_text_that_means_them():
+    spec = {"name": "power", "score": {"name": "ucb", "kappa": "2"}, "beta": "1e-1"}
+    assert resolve(spec) == strategies.power(strategies.ucb(2.0), 0.1)
+    assert build("bait", ridge="1e-3", sketch="64") == build("bait", ridge=0.001, sketch=64)
+    assert build("power", beta=2) == build("power", beta=2.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_names_own_defaults_are_arguments_that_it_takes(name):
+    defaults = {n: p.default for n, p in signature(STRATEGIES.factory(name)).parameters.items()}
+    assert resolve({"name": name, **defaults}) == build(name)
+    written = {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items()}
+    plain = {n: v for n, v in written.items() if not callable(v)}
+    again = yaml.safe_load(yaml.safe_dump({"name": name, **plain}))
+    assert resolve(again) == build(name)
+
+
+# --- what they declare ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_name_declares_fits_what_it_builds(name):
+    strategy, declared = build(name), STRATEGIES.declared(name)
+    assert kind_of(name) == declared.kind == kind_of(strategy)
+    # what is for a Gaussian process brings a posterior of its own
+    many = strategy.members == "many" and declared.kind != "safe"
+    assert (declared.members is not None) == many
+
+
+def test_an_object_without_a_kind_is_for_the_task_that_has_what_it_needs():
+    def of(*needs):
+        return kind_of(ScoreStrategy(mean_over_classes, needs=needs))
+
+    assert [of("probs"), of("logits"), of("mean"), of("embedding", "variance")] == [
+        *("classification", "classification", "regression", "regression")
+    ]
+    assert of("embedding") == of() == "either"
+    assert kind_of(strategies.power("ucb")) == "regression"
+    with pytest.raises(LookupError, match="did you mean 'bald'"):
+        kind_of("blad")
+
+
+def test_a_kind_that_is_none_is_refused_where_it_is_declared():
+    with pytest.raises(ValueError, match=r"kind is one of 'classification', .*got 'ranking'"):
+        STRATEGIES.register("never", kind="ranking")(strategies.bald)
+    assert "never" not in STRATEGIES
 
 
 @pytest.mark.parametrize(
@@ -194,9 +246,11 @@ def test_registry_files_a_name_once():
 
 
 def test_modules_say_what_they_offer():
-    for name in ("base", "combined", "composition", "registry", "regression", "selection",
-                 "stochastic", "uncertainty"):  # fmt: skip
-        module = importlib.import_module(f"lightning_al.strategies.{name}")
+    found = pkgutil.walk_packages(strategies.__path__, f"{strategies.__name__}.")
+    modules = [module.name for module in found]
+    assert len(modules) > 40
+    for name in modules:
+        module = importlib.import_module(name)
         assert all(hasattr(module, public) for public in module.__all__)
         assert inspect.getdoc(module)
 

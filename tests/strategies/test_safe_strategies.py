@@ -192,7 +192,7 @@ def test_ties_are_drawn_and_the_order_of_the_pool_is_nothing():
     [
         ({"gamma": 0.0}, "gamma is a probability above 0, at most 1, got 0"),
         ({"gamma": 1.5}, "gamma is a probability"),
-        ({"fallback": "none"}, "fallback is 'safest' or 'all'"),
+        ({"fallback": "none"}, "fallback must be 'safest' or 'all', got 'none'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(arguments, says):
@@ -200,6 +200,8 @@ def test_settings_that_make_no_sense_are_refused(arguments, says):
         if name != "min-unsafe-entropy" or "fallback" not in arguments:
             with pytest.raises(ValueError, match=says):
                 build(name, **arguments)
+    with pytest.raises(ValueError, match="fallback is 'safest' or 'all', got 'none'"):
+        SafeVariance(fallback="none")
     with pytest.raises(ValueError, match="carry no scores"):
         SafeVariance().choose(Pool(torch.arange(3)), 1, seeded())
 

@@ -1,4 +1,4 @@
-"""The library of strategies is whole: each has a file, a source, a conformance case, and runs."""
+"""The library of strategies is whole: each has an overlay, a source, its own choices, and runs."""
 
 import functools
 import inspect
@@ -12,10 +12,14 @@ from helpers.set_worlds import FIXTURES, chosen, world
 
 from lightning_al.assembly.command_line import CommandLine
 from lightning_al.assembly.parser import parse
-from lightning_al.assembly.shipped import config_path, list_configs, list_overlays
+from lightning_al.assembly.shipped import (
+    config_path,
+    find_config,
+    list_configs,
+    list_overlays,
+)
 from lightning_al.cli import main
-from lightning_al.cli.configs_command import kind_of
-from lightning_al.strategies import STRATEGIES, build, names, resolve
+from lightning_al.strategies import STRATEGIES, build, kind_of, names, resolve
 from lightning_al.strategies import strategy_registry as registry
 from lightning_al.testing import rehearsed
 
@@ -47,15 +51,20 @@ RUNS = [(name, base) for name in names() for base in BASES[kind_of(name)]]
 
 
 def overlay(name):
-    return yaml.safe_load(config_path(f"strategies/{name}").read_text())
+    return yaml.safe_load(find_config(f"strategies/{name}").text())
 
 
 # --- nothing is missing --------------------------------------------------------------------------
 
 
-def test_no_overlay_is_left_over():
+def test_each_has_an_overlay():
     assert list_overlays() == [f"strategies/{name}" for name in names()]
     assert list_configs()[-len(names()) :] == list_overlays()
+
+
+def test_an_overlay_is_no_file():
+    with pytest.raises(ValueError, match="run --config NAME --config strategies/bald"):
+        config_path("strategies/bald")
 
 
 @EACH
@@ -80,7 +89,7 @@ def test_what_counts_as_a_source(text, sourced):
 
 
 @EACH
-def test_its_file_names_it_with_its_own_defaults(name):
+def test_its_overlay_names_it_with_its_own_defaults(name):
     config = overlay(name)
     spec = config["strategy"]
     given = {"name": spec} if isinstance(spec, str) else dict(spec)
@@ -100,9 +109,16 @@ def test_its_file_names_it_with_its_own_defaults(name):
 
 
 @EACH
-def test_its_file_says_what_it_is(name):
-    first = config_path(f"strategies/{name}").read_text().splitlines()[0]
+def test_its_overlay_says_what_it_is(name):
+    first, *lines = find_config(f"strategies/{name}").text().splitlines()
     assert re.fullmatch(rf"# [A-Z0-9].{{15,85}} \(([A-Z][^()]* {YEAR}|{NO_PAPER})\)", first)
+    assert max(map(len, lines)) <= 100
+    for argument in (
+        overlay(name)["strategy"] if isinstance(overlay(name)["strategy"], dict) else ()
+    ):
+        if argument != "name":  # what it does is said beside it, or above
+            at = next(i for i, line in enumerate(lines) if line.startswith(f"  {argument}: "))
+            assert "  # " in lines[at] or lines[at - 1].startswith("  # ")
 
 
 def late(seen):
@@ -298,4 +314,8 @@ def test_configs_lists_the_full_ones_first_and_the_strategies_by_what_they_are_f
     places = [f"\n{shown}".index(text) for text in order]
     assert places == sorted(places)
     main(["configs", "strategies/badge"])
-    assert capsys.readouterr().out == config_path("strategies/badge").read_text()
+    shown = capsys.readouterr().out
+    assert shown.startswith(
+        "# BADGE: k-means++ on the gradients of the last layer (Ash et al. 2020)\n"
+    )
+    assert yaml.safe_load(shown) == {"strategy": {"name": "badge", "first": "largest"}}

@@ -220,7 +220,16 @@ def test_an_instance_is_rebuilt_where_its_arguments_are_plain(tmp_path):
         (lambda: SklearnClassification(), ValueError, "2 classes"),
         (lambda: SklearnClassification("SVC", 3), ValueError, "CalibratedClassifierCV"),
         (lambda: SklearnClassification("RandomForestClasifier", 3), LookupError, "did you mean"),
-        (lambda: SklearnClassification("no.such.Thing", 3), LookupError, "cannot import"),
+        (
+            lambda: SklearnClassification("no.such.Thing", 3),
+            LookupError,
+            "no estimator at 'no.such.Thing'",
+        ),
+        (
+            lambda: SklearnRegression("sklearn.svm.SVRR"),
+            LookupError,
+            r"no estimator at 'sklearn\.svm\.SVRR' \(did you mean 'SVR'\?\)",
+        ),
         (lambda: SklearnRegression(outputs=0), ValueError, "1 output"),
         (lambda: SklearnRegression("StandardScaler"), ValueError, "no predict"),
     ],

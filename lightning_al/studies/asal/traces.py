@@ -6,7 +6,6 @@ that data module knows the truth.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from lightning_al.journal.journal import read_journal
 from lightning_al.journal.standing import Standing
 from lightning_al.rounds.parts import strategy_name
+from lightning_al.spec import find
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,11 +127,13 @@ def _rebuilt(spec: Any) -> Any:
     """The data module that a run's settings name; None where it cannot be built here."""
     if not isinstance(spec, Mapping) or "class_path" not in spec:
         return None
-    module, _, name = str(spec["class_path"]).rpartition(".")
+    path = str(spec["class_path"])
     try:
-        return getattr(importlib.import_module(module), name)(**(spec.get("init_args") or {}))
-    except (ImportError, AttributeError, TypeError, ValueError, LookupError, OSError) as error:
-        log.debug("no map of the run's queries: %s cannot be built (%s)", name, error)
+        return find(path, "data module", "see the run's config.yaml")(
+            **(spec.get("init_args") or {})
+        )
+    except (TypeError, ValueError, LookupError, OSError) as error:
+        log.debug("no map of the run's queries: %s cannot be built (%s)", path, error)
         return None
 
 
