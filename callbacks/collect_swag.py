@@ -30,6 +30,8 @@ class CollectSWAG(pl.Callback):
         ValueError: in a fit, too few epochs for two weights; or settings that make no sense.
     """
 
+    collects_moments = True  # what SWAG looks for
+
     def __init__(self, start: float = 0.5, every: int = 1) -> None:
         if start < 0 or every < 1:
             raise ValueError(f"start must be 0 or more and every 1 or more, got {start}, {every}")

@@ -20,6 +20,7 @@ import pytorch_lightning
 __all__ = [
     "NAMES",
     "bridged",
+    "dummy_logger",
     "families",
     "family_of",
     "is_a",
@@ -145,6 +146,16 @@ def _bridge(family: Any) -> type:
             return self.inner.on_after_batch_transfer(batch, dataloader_idx)
 
     return Bridge
+
+
+def dummy_logger(trainer: Any) -> Any:
+    """A logger that swallows everything, of the Trainer's Lightning.
+
+    It is what ``fast_dev_run`` puts in the place of loggers, so that modules that reach for
+    ``self.logger`` work; it is not among the names that Lightning offers.
+    """
+    where = import_module(f"{family_of(trainer).__name__}.loggers.logger")
+    return where.DummyLogger()
 
 
 def start_step_at(trainer: Any, offset: int) -> None:

@@ -120,6 +120,12 @@ class RunFolder:
         self._journal: Journal | None = None
         self._lock: FolderLock | None = None
 
+    def begins(self, *, overwrite: bool = False) -> bool:
+        """Whether a run would begin here, not go on."""
+        return self.ranks.on_zero(
+            lambda: overwrite or not (self.path / "journal.jsonl").is_file()
+        )
+
     def open(
         self,
         config: Mapping[str, Any],

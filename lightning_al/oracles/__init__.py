@@ -5,7 +5,7 @@ from .function import FunctionOracle
 from .noisy import NoisyOracle
 from .question_file import FileOracle
 from .simulated import SimulatedOracle
-from .wrapper import Wrapper, placed, price
+from .wrapper import Wrapper, check, placed, price
 from .wrappers import AbstainingOracle, CostlyOracle, DelayedOracle
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "NoisyOracle",
     "SimulatedOracle",
     "Wrapper",
+    "check",
     "placed",
     "price",
 ]

@@ -51,6 +51,14 @@ class FileOracle:
         """What each item [K] costs."""
         return torch.full((len(index),), float(self.cost), dtype=torch.float64)
 
+    def check(self, datamodule: Any) -> None:
+        """Refuse labels that do not fit into a few columns of a table.
+
+        Raises:
+            ValueError: they do not.
+        """
+        form_of(datamodule)
+
     def ask(self, index: Tensor, datamodule: Any, round: int) -> Answers | Later:
         """The answers [K, ...] that somebody wrote down; else which file to fill in.
 

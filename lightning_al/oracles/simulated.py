@@ -44,6 +44,20 @@ class SimulatedOracle:
         values = datamodule.outcomes.named(datamodule.labels(index))
         return Answers(values=values, cost=self.price(index, datamodule))
 
+    def check(self, datamodule: Any) -> None:
+        """Refuse a pool with items that carry no label.
+
+        Raises:
+            ValueError: there are some.
+        """
+        bare = datamodule.pool[~datamodule.has_label(datamodule.pool)]
+        if len(bare):
+            raise ValueError(
+                f"the simulated oracle has no label for {len(bare)} of {len(datamodule.pool)} "
+                f"candidates, first: {bare.tolist()[:5]}; give another oracle (--oracle File asks "
+                "people), or use `suggest` and label them yourself"
+            )
+
     def price(self, index: Tensor, datamodule: Any) -> Tensor:
         """What each item [K] costs."""
         return torch.full((len(index),), self.cost, dtype=torch.float64)

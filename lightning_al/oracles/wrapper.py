@@ -14,7 +14,7 @@ from lightning_al.records import Answers, Later
 
 from .simulated import SimulatedOracle
 
-__all__ = ["Wrapper", "keyed", "noise_rows", "placed", "price"]
+__all__ = ["Wrapper", "check", "keyed", "noise_rows", "placed", "price"]
 
 W = TypeVar("W", bound="Wrapper")
 
@@ -43,6 +43,13 @@ def price(oracle: Any, index: Tensor, datamodule: Any) -> Tensor:
     return prices
 
 
+def check(oracle: Any, datamodule: Any) -> None:
+    """Let an oracle say whether the data can serve it, where it knows; nothing is asked."""
+    own = getattr(oracle, "check", None)
+    if own is not None:
+        own(datamodule)
+
+
 @dataclass(frozen=True)
 class Wrapper:
     """An oracle around another one; by itself it changes nothing.
@@ -61,6 +68,19 @@ class Wrapper:
         """The inner oracle's answers, changed."""
         answers = self.oracle.ask(index, datamodule, round)
         return answers if isinstance(answers, Later) else self.change(answers, index, datamodule)
+
+    def check(self, datamodule: Any) -> None:
+        """Refuse data that cannot be served: tried on labels that are known, nothing is asked.
+
+        Raises:
+            ValueError: the inner oracle cannot serve them, or this one cannot change such answers.
+        """
+        check(self.oracle, datamodule)
+        index = datamodule.labelled[:2]
+        if len(index):
+            values = datamodule.outcomes.named(datamodule.labels(index))
+            free = torch.zeros(len(index), dtype=torch.float64)
+            self.change(Answers(values=values, cost=free), index, datamodule)
 
     def collect(self, index: Tensor, asked: Tensor, datamodule: Any, round: int) -> Answers | Later:
         """The inner oracle's late answers, changed."""

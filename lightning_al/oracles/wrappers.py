@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_al.records import Answers, Later
 
 from .noisy import check_rates
-from .wrapper import Wrapper, keyed, noise_rows
+from .wrapper import Wrapper, check, keyed, noise_rows
 
 __all__ = ["AbstainingOracle", "CostlyOracle", "DelayedOracle"]
 
@@ -114,6 +114,16 @@ class CostlyOracle(Wrapper):
                 f"cost of item {int(index[at])} is {costs[at].item()}; a cost is a number from 0"
             )
         return costs
+
+    def check(self, datamodule: Any) -> None:
+        """Refuse candidates without a price; a function is tried on two of them.
+
+        Raises:
+            ValueError: there are some.
+        """
+        check(self.oracle, datamodule)
+        tried = callable(self.cost) and not isinstance(self.cost, Tensor)
+        self.price(datamodule.pool[:2] if tried else datamodule.pool, datamodule)
 
     def change(self, answers: Answers, index: Tensor, datamodule: Any) -> Answers:
         """The same answers at their prices."""

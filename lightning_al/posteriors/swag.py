@@ -145,6 +145,25 @@ class SWAG:
         if not self.scale > 0:
             raise ValueError(f"scale must be above 0, got {self.scale}")
 
+    def rehearse(self, task: nn.Module, callbacks: Iterable[Any]) -> None:
+        """Let an untrained task be scored: it takes in its weights as they are.
+
+        Args:
+            task: built on a :class:`SWAGNetwork`.
+            callbacks: of the run's Trainer.
+
+        Raises:
+            LookupError: no such network, or nobody who will feed it.
+        """
+        network = moments_of(task)
+        if not any(getattr(c, "collects_moments", False) for c in callbacks):
+            raise LookupError(
+                "SWAG needs callbacks.CollectSWAG among the Trainer's callbacks, which takes the "
+                "weights in while they are trained"
+            )
+        network.collect()
+        network.collect()
+
     def start(self, seed: int, round: int) -> SWAGSession:
         """Begin a scoring pass."""
         return SWAGSession(self, seed, round)

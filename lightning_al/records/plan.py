@@ -148,6 +148,12 @@ class RunPlan:
         "first pool; 0.05 for the largest 5 %",
         None,
     )
+    rehearse: bool = option(
+        "whether everything meets two batches of the untrained module before the first fit, so "
+        "that what cannot work is refused at once",
+        True,
+        identity=False,
+    )
     privileged: bool = option(
         "allow strategies that read labels of the pool (benchmarks only)",
         False,

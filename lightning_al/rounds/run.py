@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lightning_al.oracles.desk import Desk
 from lightning_al.ranks.ranks import join
 from lightning_al.records import Later, RunPlan
 from lightning_al.records.plan import options_of
+from lightning_al.rehearsal import Rehearsal, rehearse
 from lightning_al.scoring.cold import Banks
 
 from .checks import check_data, check_settings
@@ -65,6 +66,8 @@ class Run:
         module = together(lambda: recipe.build_task(plan.seed, 0, None))
         self.config, identity, unknown = describe(plan, parts, module)
         self.folder = RunFolder(self._path(), self.ranks)
+        if plan.rehearse and self.folder.begins(overwrite=plan.overwrite):
+            self._rehearse(module, recipe)
         if unknown and self.ranks.rank == 0:
             log.warning("the identity of this run does not watch %s: no values to see", unknown)
         start = {
@@ -102,6 +105,25 @@ class Run:
     def _path(self) -> Path:
         name = f"{self.parts.name}-{digest(self.config)}"
         return Path(self.plan.run_dir or Path("runs") / name)
+
+    def _rehearse(self, module: Any, recipe: Any) -> None:
+        """Let every part meet a few items, on a copy, before the folder is opened."""
+        plan, parts = self.plan, self.parts
+        live = {f.name for f in fields(Rehearsal)} & {f.name for f in fields(parts)}
+        given = {name: getattr(parts, name) for name in live - {"task"}}
+        rehearsal = Rehearsal(
+            task=module,
+            recipe=recipe,
+            **{**given, "stopping": tuple(parts.stopping)},
+            query_size=plan.query_size,
+            priced=plan.cost_budget is not None,
+            privileged=plan.privileged,
+            seed=plan.seed,
+            ranks=self.ranks,
+            budget=plan.memory_budget,
+            figures=self._figures_now,
+        )
+        rehearse(rehearsal)
 
     def rounds(self) -> History:
         """Do all rounds that are left; the history of all."""

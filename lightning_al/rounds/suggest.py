@@ -14,6 +14,7 @@ from lightning_al.files import replacing
 from lightning_al.fits.workbench import Workbench
 from lightning_al.randomness import generator, seeded
 from lightning_al.records import Acquisition, Box
+from lightning_al.rehearsal import check_reading
 from lightning_al.scoring.bank import Bank, check_features
 from lightning_al.scoring.scorer import Scorer
 from lightning_al.tasks import Adapter
@@ -78,6 +79,7 @@ def suggest(
         remaining=remaining,
         make_bench=Workbench,
     )
+    check_reading(model, scorer.adapter, datamodule, chosen_by.needs)
     with seeded(seed, 0, "stage-score"):  # as a round 0 does it
         pool = scorer.pool(chosen_by)
     clock = time.perf_counter()

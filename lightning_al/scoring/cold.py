@@ -49,7 +49,7 @@ class Banks:
         """Whether nothing is labelled now."""
         return not len(self.datamodule.labelled)
 
-    def now(self, folder: Path) -> Bank | None:
+    def now(self, folder: Path | None) -> Bank | None:
         """The features of this round; None where the task gives the embeddings."""
         if self.features is None and not self.cold:
             self._bank = None  # raw inputs have served

@@ -18,6 +18,7 @@ CORE = (
     ("oracles", "history"),
     ("journal", "scoring", "features"),
     ("fits", "tuning"),
+    ("rehearsal",),
     ("rounds",),
 )
 LEVEL = {part: level for level, parts in enumerate(CORE) for part in parts}

@@ -1,0 +1,6 @@
+"""Before the first fit: everything of a run meets a few items, on a copy."""
+
+from .readings import check_reading
+from .run import Rehearsal, rehearse
+
+__all__ = ["Rehearsal", "check_reading", "rehearse"]
