@@ -74,8 +74,8 @@ class RoundProgress:
             self._bar.set_description_str(f"{_rounds(len(history))} · {self._labelled} labelled")
             self._bar.close()
             self._bar = None
-        failed = history.stopped.startswith("error: ")  # the error itself is shown by its raiser
-        why = f": {history.stopped}" if history.stopped and not failed else ""
+        told = history.stopped and not history.failed  # an error is shown by its raiser
+        why = f": {history.stopped}" if told else ""
         self._say(f"ended after {_rounds(len(history))}{why}")
 
     def _say(self, line: str) -> None:

@@ -80,6 +80,7 @@ class History:
     stopped: str = ""  # why the run ended; empty while it has not
     name: str = ""  # of the strategy, for legends
     waiting: bool = False  # somebody must answer before the same call goes on
+    failed: bool = False  # an error ended it; ``stopped`` says which
 
     def __len__(self) -> int:
         return len(self.rounds)

@@ -23,7 +23,7 @@ from .journal import Journal, JournalError, disk_errors, sync_folder
 if TYPE_CHECKING:
     from lightning_al.history.records import Round
 
-__all__ = ["RunFolder", "read_checkpoint"]
+__all__ = ["FolderBusy", "RunFolder", "read_checkpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,10 @@ _held: set[Path] = set()
 """Folders that this process is at work in: its own locks do not stop it."""
 
 
+class FolderBusy(RuntimeError):
+    """Another process, or another run of this one, is at work in the run folder."""
+
+
 class RunFolder:
     """One run's files; see the README's table of what lies where."""
 
@@ -71,7 +75,7 @@ class RunFolder:
 
         Raises:
             JournalError: it holds another configuration, or a damaged journal.
-            RuntimeError: another process is at work in it.
+            FolderBusy: another process is at work in it.
         """
         try:
             self.records = self.world.on_zero(lambda: self._open(dict(config), start, overwrite))
@@ -119,7 +123,7 @@ class RunFolder:
 
     def _take_lock(self) -> None:
         place = self.path.resolve()
-        busy = RuntimeError(
+        busy = FolderBusy(
             f"another process is running in {self.path}; wait for it, or give another run_dir"
         )
         if place in _held:

@@ -49,7 +49,7 @@ class Run:
     Raises:
         ValueError, LookupError: a setting that cannot work.
         JournalError: a damaged journal, or a run folder of another configuration.
-        RuntimeError: another process is at work in the folder.
+        FolderBusy: another process is at work in the folder.
     """
 
     def __init__(self, learner: ActiveLearner) -> None:
@@ -105,7 +105,7 @@ class Run:
             self._tell("run_ended", history)
             return history
         except BaseException as error:
-            self._tell("run_ended", self._history(f"error: {error}"))
+            self._tell("run_ended", self._history(f"error: {error}", failed=True))
             raise
         else:
             history = self._history(progress.stopped)
@@ -129,11 +129,11 @@ class Run:
             "datamodule": self.dm,
         }
 
-    def _history(self, stopped: str, *, waiting: bool = False) -> History:
+    def _history(self, stopped: str, *, waiting: bool = False, failed: bool = False) -> History:
         done: list[Round] = list(self.progress.committed)
         if self.it.keep_checkpoints == "last":
             done[:-1] = [replace(earlier, checkpoint=None) for earlier in done[:-1]]
-        return History(self.folder.path, tuple(done), stopped, self.name, waiting)
+        return History(self.folder.path, tuple(done), stopped, self.name, waiting, failed)
 
     def _one_round(self, r: int) -> None:
         self.dm.round = r
