@@ -1,19 +1,60 @@
-"""What a strategy could reach at best: a greedy choice that sees the labels and the test set."""
+"""What is possible at best: all labels at once, or a choice that sees labels and the test set."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 
 from lightning_al.fits.lightning import fit_round, test_round
 from lightning_al.records import Acquisition, Pool
 
-__all__ = ["GREEDY", "GreedyOracle"]
+from .run_spec import Role
 
+__all__ = ["FULL_DATA", "GREEDY", "Attached", "Entry", "GreedyOracle", "ceilings"]
+
+FULL_DATA = "full data"
 GREEDY = "greedy oracle"
-"""The strategy column of its runs."""
+"""What the strategy column shows of the ceilings; which they are, the column ``role`` says."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a grid's axis of strategies."""
+
+    name: str
+    settings: Mapping[str, Any]  # over those that its runs have in common
+    role: Role = "strategy"
+    takes_all: bool = False  # labels the whole pool in its first query
+
+
+def ceilings(names: Sequence[str], metric: str, higher: bool) -> list[Entry]:
+    """The entries of some ceilings, ``full-data`` or ``greedy-oracle``, beside the strategies.
+
+    Raises:
+        ValueError: another name.
+    """
+    oracle = {
+        "class_path": "lightning_al.benchmark.ceilings.GreedyOracle",
+        "init_args": {"metric": metric, "higher_is_better": higher},
+    }
+    known = {
+        "full-data": Entry(FULL_DATA, {"strategy": "random"}, "ceiling", takes_all=True),
+        "greedy-oracle": Entry(GREEDY, {"strategy": oracle}, "ceiling"),
+    }
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"ceilings are {', '.join(known)}, got {', '.join(unknown)}")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+@runtime_checkable
+class Attached(Protocol):
+    """What a ceiling's strategy offers beside choosing: it is given the run it is part of."""
+
+    def attach(self, run: Any) -> None:
+        """Take the run, whose labels and recipe no strategy may see."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_al.policies.safety_metrics import SafeShare, UnsafeDistance
 
-__all__ = ["Safety", "safety_of"]
+__all__ = ["Safety", "safety_of", "safety_outcome"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Safety:
 
     Args:
         initial: positions [n] labelled at the start.
-        column: of z among the measures.
+        column: of the safety outcome among the measures.
     """
 
     initial: Tensor
@@ -39,8 +39,23 @@ class Safety:
 
 
 def safety_of(datamodule: Any) -> Safety | None:
-    """What to measure from here on; None where the data measure no z."""
-    measures = tuple(getattr(datamodule, "measures", ()))
-    if "z" not in measures:
+    """What to measure from here on; None where the data measure no safety."""
+    outcome = safety_outcome(datamodule)
+    if outcome is None:
         return None
-    return Safety(datamodule.labelled.clone(), measures.index("z"))
+    return Safety(datamodule.labelled.clone(), tuple(datamodule.measures).index(outcome))
+
+
+def safety_outcome(datamodule: Any) -> str | None:
+    """Which of its ``measures`` says how safe a place is (safe from 0); None where none does.
+
+    A data module names it in ``safety``; one that names nothing means the measure ``z``.
+    """
+    measures = tuple(getattr(datamodule, "measures", ()))
+    named: str | None = getattr(datamodule, "safety", "z" if "z" in measures else None)
+    if named is not None and named not in measures:
+        raise ValueError(
+            f"{type(datamodule).__name__} names {named!r} as its safety, and measures "
+            f"{', '.join(measures) or 'nothing'}; name one of these"
+        )
+    return named

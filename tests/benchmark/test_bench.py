@@ -14,8 +14,9 @@ import pytest
 from helpers.bench_parts import SETTINGS, command, settled, write
 
 from lightning_al.benchmark.bench import run_bench
+from lightning_al.benchmark.ceilings import FULL_DATA
 from lightning_al.benchmark.execute import execute
-from lightning_al.benchmark.grid import FULL_DATA, bench_of
+from lightning_al.benchmark.grid import bench_of
 from lightning_al.benchmark.results import Results
 from lightning_al.cli import main
 
@@ -40,6 +41,9 @@ def test_the_table_is_tidy(one_worker):
         assert run["round"].tolist() == list(range(rounds))
         for axis, value in spec.place.items():
             assert (run[axis] == value).all()
+        full = spec.place["strategy"] == FULL_DATA
+        assert (run["role"] == ("ceiling" if full else "strategy")).all()
+        assert (run["takes_all"] == full).all()
     full = frame[frame["strategy"] == FULL_DATA]
     assert (full.groupby("run_id")["n_pool"].min() == 0).all()
     pd.testing.assert_frame_equal(pd.read_parquet(root / "results.parquet"), frame)
@@ -159,6 +163,18 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
         holder.kill()
         holder.wait()
     assert execute(spec, tmp_path, patience=20)["status"] == "done"
+
+
+def test_an_error_that_speaks_of_another_process_is_a_failure_of_the_run(tmp_path, monkeypatch):
+    (spec, *_) = bench_of(SETTINGS).runs
+
+    def broken(*_):
+        raise RuntimeError("another process is running on the GPU")
+
+    monkeypatch.setattr("lightning_al.rounds.loop.Run.rounds", broken)
+    outcome = execute(spec, tmp_path, patience=60)
+    assert outcome["status"] == "failed"
+    assert outcome["seconds"] < 55  # it was not waited for
 
 
 def test_only_and_list(tmp_path, capsys):
