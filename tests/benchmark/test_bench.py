@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -145,6 +146,25 @@ def test_another_metric_in_the_same_folder_is_refused(one_worker):
     _, _, root = one_worker
     with pytest.raises(ValueError, match="another --out"):
         run_bench(bench_of({**SETTINGS, "metric": "test/nll"}), root, **QUIET)
+
+
+def test_results_of_an_earlier_version_are_said_with_the_mend(one_worker, tmp_path):
+    bench, frame, root = one_worker
+    old = tmp_path / "old"
+    (old / "outcomes").mkdir(parents=True)
+    (old / "runs").symlink_to(root / "runs")
+    (old / "benchmark.json").write_text((root / "benchmark.json").read_text())
+    frame.drop(columns=["role", "takes_all"]).to_parquet(old / "results.parquet")
+    with pytest.raises(LookupError, match="no column role and takes_all: it is of an earlier"):
+        main(["report", str(old)])
+    for path in (root / "outcomes").glob("*.json"):
+        outcome = json.loads(path.read_text())
+        del outcome["role"]
+        (old / "outcomes" / path.name).write_text(json.dumps(outcome))
+    with pytest.raises(ValueError, match=r"does not say role of its run.*Remove the folder"):
+        run_bench(bench, old, **QUIET)
+    shutil.rmtree(old / "outcomes")  # as told
+    pd.testing.assert_frame_equal(settled(run_bench(bench, old, **QUIET)), settled(frame))
 
 
 def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
