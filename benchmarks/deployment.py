@@ -30,9 +30,12 @@ from timing import interleaved, one_thread, seconds
 from torch import Tensor
 
 from lightning_al.assembly.shipped import config_path
+from lightning_al.benchmark.grid import read_bench
+from lightning_al.benchmark.study import study_of
 from lightning_al.cli import main as command
 from lightning_al.datamodules import problems
 from lightning_al.policies import Policy, SetPolicy
+from lightning_al.studies import Asal
 from lightning_al.studies.asal.deployment import deployment
 from lightning_al.studies.asal.deployment_table import markdown, sentences
 from lightning_al.tasks import GPRegression
@@ -53,15 +56,20 @@ def table(options: argparse.Namespace) -> None:
     for part in options.only:
         words += ["--only", part]
     frame = command(words)
+    bench = read_bench(config_path("benchmarks/deployment"))
+    study = study_of(bench.study)
+    assert isinstance(study, Asal)
+    plan = study.plan(bench.reference)
     for variant in ("corrected", "published"):
-        rows = deployment(frame, variant=variant)
+        rows = deployment(frame, plan, variant=variant)
         last = "all points" if variant == "corrected" else "all points but the last, as published"
         print(f"\nErrors of the model of {last}\n")
         print(markdown(rows))
         if variant == "corrected":
             by_name = {row.name: [r for r in rows if r.name == row.name] for row in rows}
             for name, mine in by_name.items():
-                print("\n".join(f"{name}: {text}" for text in sentences(mine)))
+                said = sentences(mine, gamma=plan.gamma)
+                print("\n".join(f"{name}: {text}" for text in said))
 
 
 def ours(safe: bool) -> Callable[[Tensor, Tensor, Tensor], int]:

@@ -22,7 +22,7 @@ from .item_pictures import image_of
 from .portraits import content_digests, portrait_of
 from .splits import is_dataset
 from .views import Bare, Batches, Items, Labelled, batches
-from .weighting import Share, repeated
+from .weighting import Share, repeated, require_labelled, share_of
 
 __all__ = ["PoolDataModule", "Splits"]
 
@@ -305,7 +305,7 @@ class PoolDataModule(LightningDataModule):
             ValueError: an item that is not labelled, or weights that are none.
         """
         index = self.labelled if index is None else index
-        self._require_labelled(index)
+        require_labelled(self, index)
         index, odds = repeated(index, weights)
         return shuffled_loader(self, Labelled(self.items, index, self.answered(index)), odds=odds)
 
@@ -315,17 +315,9 @@ class PoolDataModule(LightningDataModule):
         Raises:
             ValueError: an item that is not labelled.
         """
-        self._require_labelled(index)
+        require_labelled(self, index)
         view = Labelled(self.pool_items, index, self.answered(index))
         return batches(view, Batches(len(index), self.eval_batch_size), self.num_workers)
-
-    def _require_labelled(self, index: Tensor) -> None:
-        known = self.state.status[index] == int(Status.LABELLED)
-        if not bool(known.all()):
-            raise ValueError(
-                f"{int((~known).sum())} of {len(index)} items are not labelled, first: item "
-                f"{int(index[~known][0])}; labels of the pool are out of reach"
-            )
 
     def restricted(
         self,
@@ -347,20 +339,9 @@ class PoolDataModule(LightningDataModule):
         Raises:
             ValueError: an item that is not labelled, or weights that are none.
         """
-        index = self.labelled if index is None else index
-        self._require_labelled(index)
-        if answers is not None and len(answers):
-            checks.have_labels(answers, self.has_label(answers), "a fit")
-            index = torch.cat([index, answers])
-            if weights is not None:
-                weights = torch.cat([weights, weights.new_ones(len(answers))])
-        index, weights = repeated(index, weights)
-        left = self.pool if pool is None else pool
-        if answers is not None and pool is None:
-            left = left[~torch.isin(left, answers)]
         view = copy.copy(self)
         view.trainer = None
-        view._share = Share(index, left, weights)
+        view._share = share_of(self, index, weights, answers, pool)
         return view
 
     def bare_batches(self, index: Tensor, size: int | None = None) -> Iterable[tuple[Tensor, Any]]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Share", "repeated"]
+from lightning_al.records import Status
+
+from . import checks
+
+__all__ = ["Share", "repeated", "require_labelled", "share_of"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +45,43 @@ def repeated(index: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | No
     if bool((weights == weights.round()).all()):
         return index.repeat_interleave(weights.long()), None
     return index, weights.double()
+
+
+def require_labelled(data: Any, index: Tensor) -> None:
+    """Refuse items [M] whose labels are out of reach.
+
+    Raises:
+        ValueError: one is not labelled.
+    """
+    known = data.state.status[index] == int(Status.LABELLED)
+    if not bool(known.all()):
+        raise ValueError(
+            f"{int((~known).sum())} of {len(index)} items are not labelled, first: item "
+            f"{int(index[~known][0])}; labels of the pool are out of reach"
+        )
+
+
+def share_of(
+    data: Any,
+    index: Tensor | None,
+    weights: Tensor | None,
+    answers: Tensor | None,
+    pool: Tensor | None,
+) -> Share:
+    """A part of a data module; see its method ``restricted`` for the arguments.
+
+    Raises:
+        ValueError: an item that is not labelled, or weights that are none.
+    """
+    index = data.labelled if index is None else index
+    require_labelled(data, index)
+    left = data.pool if pool is None else pool
+    if answers is not None and len(answers):
+        checks.have_labels(answers, data.has_label(answers), "a fit")
+        index = torch.cat([index, answers])
+        if weights is not None:
+            weights = torch.cat([weights, weights.new_ones(len(answers))])
+        if pool is None:
+            left = left[~torch.isin(left, answers)]
+    index, weights = repeated(index, weights)
+    return Share(index, left, weights)

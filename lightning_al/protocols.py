@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lightning_al.history.records import Round
     from lightning_al.records import Acquisition, Answers, Context, Pool, Predictions
 
-__all__ = ["Oracle", "QueryStrategy", "RunObserver"]
+__all__ = ["Oracle", "QueryStrategy", "RunObserver", "asks_model"]
 
 
 @runtime_checkable
@@ -27,7 +27,9 @@ class QueryStrategy(Protocol):
 
     A strategy that reduces a batch at once also has
     ``score(batch: Predictions, context: Context) -> Tensor [n] or [n, m]``; only its result is
-    kept then.
+    kept then. One that chooses without the fitted model, neither by what it ``needs`` nor through
+    ``pool.learner.task``, may say so by ``asks_model = False``: fits are then no part of what its
+    queries cost (see :func:`asks_model`).
     """
 
     @property
@@ -53,6 +55,11 @@ class QueryStrategy(Protocol):
     def choose(self, candidates: Pool, k: int, generator: torch.Generator) -> Acquisition:
         """Choose ``k`` distinct candidates."""
         ...
+
+
+def asks_model(strategy: Any) -> bool:
+    """Whether a strategy chooses with the fitted model: it needs fields, or declares nothing."""
+    return bool(strategy.needs) or bool(getattr(strategy, "asks_model", True))
 
 
 class Scores(Protocol):

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from .spec import call
+
 __all__ = ["Registry"]
 
 T = TypeVar("T")
@@ -75,8 +77,6 @@ class Registry(Generic[T]):
             ValueError: an argument that this member does not take, one of another type, or one
                 that is missing.
         """
-        from .spec import call  # inside: the reader looks names up here
-
         made: T = call(self.factory(name), kwargs, f"{self.kind} {name!r}")
         return made
 

@@ -176,7 +176,8 @@ def fill_sizes(spec: Any, datamodule: Any) -> None:
     """Put the sizes that the data give where a model's settings leave them ``null``.
 
     ``in_features``, ``in_channels``, ``image_size`` and ``classes`` are the datamodule's;
-    ``labels`` are its outputs; ``outputs`` is its number of classes, or of targets; of the network what the task says that it
+    ``labels`` are its outputs; ``outputs`` is its number of classes, or of targets; of the network
+    what the task says that it
     needs for them (its ``network_outputs(targets, arguments)``). ``safety`` is whether one of its
     outcomes says how safe an item is.
     """

@@ -7,15 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bench import run_bench
-    from .grid import BenchConfig, RunSpec, read_bench
+    from .grid import BenchConfig, read_bench
     from .report import write_report
     from .results import Results
+    from .run_spec import RunSpec
+    from .study import STUDIES, Study
 
-__all__ = ["BenchConfig", "Results", "RunSpec", "read_bench", "run_bench", "write_report"]
+__all__ = [
+    "STUDIES",
+    "BenchConfig",
+    "Results",
+    "RunSpec",
+    "Study",
+    "read_bench",
+    "run_bench",
+    "write_report",
+]
 
 HOMES = {
-    **dict.fromkeys(("BenchConfig", "RunSpec", "read_bench"), "grid"),
-    **{"Results": "results", "run_bench": "bench", "write_report": "report"},
+    **dict.fromkeys(("BenchConfig", "read_bench"), "grid"),
+    **dict.fromkeys(("STUDIES", "Study"), "study"),
+    **{"Results": "results", "RunSpec": "run_spec", "run_bench": "bench", "write_report": "report"},
 }
 
 

@@ -73,7 +73,7 @@ def unit_steps(labels: Sequence[float], values: Sequence[float]) -> float:
 
 @AREAS.register("mean")
 def mean_value(labels: Sequence[float], values: Sequence[float]) -> float:
-    """Mean of the values that are not NaN (as BALSA reports it, Werner et al. 2024)."""
+    """Mean of the values that are not NaN (Werner et al. 2024)."""
     _, y = _curve(labels, values)
     kept = y[~np.isnan(y)]
     return float(kept.mean()) if len(kept) else math.nan

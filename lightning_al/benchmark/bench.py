@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from .engines import on_ray
-from .grid import BenchConfig, RunSpec
+from .grid import BenchConfig
 from .results import Results
+from .run_spec import RunSpec
 from .workers import run_in_process, run_on_workers
 
 if TYPE_CHECKING:

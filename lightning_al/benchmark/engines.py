@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .execute import ONE_THREAD, execute, lost
-from .grid import RunSpec
+from .run_spec import RunSpec
 
 __all__ = ["on_ray", "shard", "slurm_script"]
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import yaml
 
-from .grid import FULL_DATA, RunSpec
+from lightning_al.journal.lock import FolderBusy
+from lightning_al.protocols import asks_model
+
+from .run_spec import RunSpec
 
 __all__ = ["ONE_THREAD", "execute", "lost"]
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 """The environment of a process that computes on one thread."""
-MODEL_FREE = ("random", "policy")
-"""Strategies that choose without the fitted model: its fit is no part of what a query costs."""
 
 
 def execute(
@@ -39,8 +40,9 @@ def execute(
 
     Returns:
         ``run_id``, ``status`` ("done", "failed" or "busy": another process is at work on it),
-        ``error``, ``rows`` (one a round, with the items ``acquired``, and ``asks_model``: whether
-        the strategy chooses with the fitted model), ``seconds``, ``host`` and ``process``.
+        ``error``, ``role`` and ``takes_all`` of the run, ``rows`` (one a round, with the items
+        ``acquired``, and ``asks_model``: whether the strategy chooses with the fitted model),
+        ``seconds``, ``host`` and ``process``.
     """
     start = time.perf_counter()
     outcome = _told(spec)
@@ -51,7 +53,7 @@ def execute(
         if not keep:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     except Exception as error:  # one run that fails must not stop the others
-        busy = _busy(error)
+        busy = isinstance(error, FolderBusy)
         status = "busy" if busy else "failed"
         outcome |= {"status": status, "error": f"{type(error).__name__}: {error}", "rows": []}
         if not busy:
@@ -73,12 +75,9 @@ def lost(spec: RunSpec, error: str, host: str = "", process: int | None = 0) -> 
 
 def _told(spec: RunSpec) -> dict[str, Any]:
     """What an outcome says of its run, however that ended."""
+    part = {"role": spec.role, "takes_all": spec.takes_all}
     counts = {"metric": spec.metric, "higher_is_better": spec.higher_is_better}
-    return {"run_id": spec.run_id, "place": dict(spec.place), **counts}
-
-
-def _busy(error: Exception) -> bool:
-    return isinstance(error, RuntimeError) and "another process is running" in str(error)
+    return {"run_id": spec.run_id, "place": dict(spec.place), **part, **counts}
 
 
 def _patiently(spec: RunSpec, folder: Path, patience: float) -> list[dict[str, Any]]:
@@ -86,8 +85,8 @@ def _patiently(spec: RunSpec, folder: Path, patience: float) -> list[dict[str, A
     while True:
         try:
             return _run(spec, folder)
-        except RuntimeError as error:
-            if not _busy(error) or time.monotonic() > end:
+        except FolderBusy:
+            if time.monotonic() > end:
                 raise
         time.sleep(1)
 
@@ -95,7 +94,7 @@ def _patiently(spec: RunSpec, folder: Path, patience: float) -> list[dict[str, A
 def _run(spec: RunSpec, folder: Path) -> list[dict[str, Any]]:
     from lightning_al.assembly.building import Assembly
     from lightning_al.assembly.parser import parse
-    from lightning_al.rounds.loop import Run
+    from lightning_al.rounds.run import Run
 
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(dict(spec.config), file)
@@ -105,17 +104,15 @@ def _run(spec: RunSpec, folder: Path) -> list[dict[str, Any]]:
         warnings.simplefilter("ignore")
         parts = Assembly(config)
         changes: dict[str, Any] = {"run_dir": folder, "keep_checkpoints": "last"}
-        if spec.place["strategy"] == FULL_DATA:
+        if spec.takes_all:
             everything = _pool_size(parts, config)
             changes |= {"query_size": everything, "budget": everything}
-        changes["privileged"] = True
-        run = Run(parts.learner(**changes))
-        if hasattr(run.strategy, "attach"):  # a ceiling, which sees what no strategy may see
-            run.strategy.attach(run)
-        history = run.rounds()
+        learner = parts.learner(privileged=True, **changes)
+        live = learner.parts()
+        history = Run(learner, live).rounds()
     if history.waiting:
         raise ValueError(f"a benchmark cannot wait for people: {history.stopped}")
-    model = run.name not in MODEL_FREE
+    model = asks_model(live.strategy)
     return [
         {**r.row(), "acquired": [int(i) for i in r.acquired], "asks_model": model}
         for r in history.rounds

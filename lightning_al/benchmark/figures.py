@@ -1,4 +1,4 @@
-"""Pictures of a benchmark: learning curves, safety, critical differences, penalties, time."""
+"""Pictures of a benchmark: learning curves, critical differences, penalties, time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from lightning_al.history.history import History
 from lightning_al.history.plots import COLOURS, INK, learning_curve
 from lightning_al.history.records import Round
 
-from .grid import FULL_DATA
 from .statistics import average_ranks, cliques, compare_all
 
 if TYPE_CHECKING:
@@ -24,21 +22,13 @@ if TYPE_CHECKING:
 
     from .summary import Setting
 
-__all__ = ["critical_difference", "curves", "penalties", "safety", "times"]
+__all__ = ["critical_difference", "curves", "histories", "penalties", "times"]
 
 
 def curves(setting: Setting, frame: pd.DataFrame) -> Figure:
     """Mean learning curve of each strategy with its interval; full data as a dashed line."""
-    metric = setting.metric
-    rows = frame[frame["run_id"].isin(setting.runs["run_id"]) & frame["value"].notna()]
-    order = setting.runs.groupby("strategy")["area"].mean()
-    order = order.sort_values(ascending=not setting.higher_is_better)
-    histories = []
-    for name in order.index.drop(FULL_DATA, errors="ignore"):
-        for _, run in rows[rows["strategy"] == name].groupby("run_id"):
-            histories.append(_history(run.sort_values("round"), metric, name))
-    figure = learning_curve(histories, metric=metric)
-    full = setting.runs.loc[setting.runs["strategy"] == FULL_DATA, "final"]
+    figure = learning_curve(histories(setting, frame, "value"), metric=setting.metric)
+    full = setting.all_labelled
     if len(full):
         axes = figure.axes[0]
         axes.axhline(full.mean(), color="#888888", linestyle="--", linewidth=1.2, zorder=1)
@@ -54,77 +44,48 @@ def curves(setting: Setting, frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def _history(
-    run: pd.DataFrame, metric: str, name: str, column: str = "value", first: int = 0
-) -> History:
-    """The curve of a run: a column against the labelled items beyond the ``first`` ones."""
-    rounds = [
-        Round(i, int(n) - first, 0, {metric: float(v)}, 0, None)
-        for i, (n, v) in enumerate(zip(run["n_labelled"], run[column], strict=True))
-    ]
-    return History(Path(), tuple(rounds), name=name)
+def histories(
+    setting: Setting, frame: pd.DataFrame, column: str, *, beyond_start: bool = False
+) -> list[History]:
+    """A column of each run against its labelled items, as runs that a learning curve takes.
 
+    The best strategy first, so that all pictures of a setting have the same colours.
 
-def safety(setting: Setting, frame: pd.DataFrame, gamma: float = 0.05) -> Figure | None:
-    """Share of safe queries until each fit against queries; None where none is known.
-
-    Strategies have the colours of :func:`curves`. A dashed line is the share 1 - gamma.
+    Args:
+        setting: whose runs; those that label everything at once are left out.
+        frame: the tidy table.
+        column: what is drawn; under its own name, or the metric's where it is "value".
+        beyond_start: count the labelled items beyond the first ones, the queries.
     """
-    if "safe_share" not in frame:
-        return None
-    rows = frame[frame["run_id"].isin(setting.runs["run_id"])]
-    if rows["safe_share"].isna().all():
-        return None
-    order = setting.runs.groupby("strategy")["area"].mean()
-    order = order.sort_values(ascending=not setting.higher_is_better)
-    histories = []
-    for name in order.index.drop(FULL_DATA, errors="ignore"):
-        for _, run in rows[rows["strategy"] == name].groupby("run_id"):
+    name = setting.metric if column == "value" else column
+    rows = frame[frame["run_id"].isin(setting.gradual["run_id"])]
+    found = []
+    for strategy in setting.order:
+        for _, run in rows[rows["strategy"] == strategy].groupby("run_id"):
             run = run.sort_values("round")
-            first = int(run["n_labelled"].iloc[0])
-            histories.append(_history(run, "safe_share", name, "safe_share", first))
-    figure = learning_curve(histories, metric="safe_share")
-    axes = figure.axes[0]
-    axes.set_xlabel("queries")
-    axes.set_ylabel("share of safe queries")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    low = min(1 - gamma, *(float(np.min(np.asarray(line.get_ydata()))) for line in axes.lines))
-    axes.set_ylim(max(-0.02, low - 0.05), 1.02)
-    axes.axhline(1 - gamma, color="#888888", linestyle="--", linewidth=1.2, zorder=1)
-    if (names := axes.get_legend()) is not None:  # curves of shares fill the whole of the axes
-        handles = [handle for handle in names.legend_handles if handle is not None]
-        texts = [text.get_text() for text in names.get_texts()]
-        names.remove()
-        figure.legend(
-            handles,
-            texts,
-            loc="outside lower center",
-            ncols=3,
-            frameon=False,
-            fontsize=10,
-            labelcolor=INK,
-        )
-    return figure
+            start = int(run["n_labelled"].iloc[0]) if beyond_start else 0
+            rounds = [
+                Round(i, int(n) - start, 0, {name: float(v)}, 0, None)
+                for i, (n, v) in enumerate(zip(run["n_labelled"], run[column], strict=True))
+            ]
+            found.append(History(Path(), tuple(rounds), name=strategy))
+    return found
 
 
-def critical_difference(
-    table: pd.DataFrame, *, higher_is_better: bool = True, alpha: float = 0.05
-) -> Figure:
-    """Mean ranks on a line, best left; a bar joins strategies that no test tells apart.
+def critical_difference(table: pd.DataFrame) -> Figure:
+    """Mean ranks on a line, best left; a bar joins strategies that no test tells apart at 5 %.
 
     Source: Demšar (2006) for the form, Benavoli, Corani and Mangili (2016) for pairwise Wilcoxon
     tests with Holm's correction in place of Nemenyi's.
 
     Args:
-        table: one value a block and strategy.
-        higher_is_better: direction of the values.
-        alpha: level of the family of all pairs.
+        table: one value a block and strategy, the higher the better.
     """
-    ranks = average_ranks(table.to_numpy(), higher_is_better=higher_is_better)
+    ranks = average_ranks(table.to_numpy())
     order = np.argsort(ranks, kind="stable")
     names = [str(table.columns[i]) for i in order]
     ranks = ranks[order]
-    comparisons = compare_all(table.to_numpy()[:, order], names, alpha=alpha)
+    comparisons = compare_all(table.to_numpy()[:, order], names)
     groups = cliques(comparisons, names)
     m = len(names)
     lines = -(-m // 2)
@@ -180,7 +141,7 @@ def penalties(matrix: np.ndarray, names: Sequence[str], data_sets: int) -> Figur
 
 def times(setting: Setting) -> Figure:
     """Seconds of fitting and of querying a round, by strategy: means over the runs."""
-    runs = setting.runs[setting.runs["strategy"] != FULL_DATA]
+    runs = setting.gradual
     each = runs[["seconds_fit", "seconds_query"]].div(runs["fits"], axis=0)
     mean = each.groupby(runs["strategy"]).mean()
     mean = mean.loc[mean.sum(axis=1).sort_values().index]

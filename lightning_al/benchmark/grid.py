@@ -9,54 +9,33 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lightning_al.history.metric_names import larger_is_better
-from lightning_al.identity import digest
 from lightning_al.spec import find, signature
 from lightning_al.strategies import resolve
 
 from .areas import AREAS
-from .ceilings import GREEDY
+from .ceilings import Entry, ceilings
+from .run_spec import AXES, RunSpec, override
+from .study import study_of
 
-__all__ = ["AXES", "BenchConfig", "RunSpec", "override", "read_bench"]
-
-AXES = ("data", "model", "strategy", "start", "query_size", "fold", "seed")
-"""What the runs of a grid differ in; each is a column of the results."""
+__all__ = ["BenchConfig", "bench_of", "read_bench"]
 
 BLOCK = {"common", "data", "models", "strategies", "starts", "query_sizes", "folds", "seeds"}
 WHOLE = {
     *("metric", "higher_is_better", "area", "reference", "ceilings", "grids", "title"),
-    *("vary_split", "published"),
+    *("vary_split", "study"),
 }
 RUN = {
     *("model", "data", "trainer", "strategy", "posterior", "oracle", "adapter", "stopping"),
     *("query_size", "budget", "weights", "restore", "optimizer", "lr_scheduler"),
     *("memory_budget", "features", "first", "cost_budget", "hit_ratio_at"),
 }
-FULL_DATA = "full data"
-"""The strategy column of the runs that label everything at once, the ceiling of a data set."""
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """One run of a grid: where it stands on each axis, and its settings for ``run``."""
-
-    place: Mapping[str, Any]  # a value for each of AXES
-    config: Mapping[str, Any]  # as in a YAML file of ``lightning-al run``
-    metric: str = "test/accuracy"  # the column that counts
-    higher_is_better: bool = True
-    run_id: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "run_id", digest({"place": self.place, "config": self.config}))
-
-    def __str__(self) -> str:
-        return " ".join(f"{name}={value}" for name, value in self.place.items() if value != "")
 
 
 @dataclass(frozen=True)
@@ -69,8 +48,8 @@ class BenchConfig:
         area: rule that makes one number of a curve (:data:`.areas.AREAS`).
         reference: strategy that the others are compared with.
         title: for the report.
-        published: how to put PyRelationAL's tables beside the results: "tables" as they are,
-            "honest" for a sound model on the same data; empty for not at all.
+        study: what a paper adds to the report and says of the results: a name of
+            :data:`.study.STUDIES`, or such with arguments; None for nothing.
     """
 
     runs: Sequence[RunSpec]
@@ -78,11 +57,11 @@ class BenchConfig:
     area: str = "budget"
     reference: str = "random"
     title: str = ""
-    published: str = ""
+    study: str | Mapping[str, Any] | None = None
 
     def facts(self) -> dict[str, Any]:
         """What a report needs to know beside the results."""
-        names = ("metric", "area", "reference", "title", "published")
+        names = ("metric", "area", "reference", "title", "study")
         return {name: getattr(self, name) for name in names}
 
 
@@ -95,7 +74,7 @@ def read_bench(path: Path, **changes: Any) -> BenchConfig:
 
     Raises:
         ValueError: an unknown key, a missing one, or an empty axis; the message names it.
-        LookupError: an unknown strategy or area rule.
+        LookupError: an unknown strategy, area rule or study.
     """
     given = yaml.safe_load(path.read_text())
     if not isinstance(given, dict):
@@ -120,6 +99,7 @@ def bench_of(given: Mapping[str, Any], *, name: str = "benchmark", **changes: An
         if unknown := sorted(set(block) - allowed):
             raise ValueError(f"{name}: unknown {unknown}; it takes {', '.join(sorted(allowed))}")
     AREAS.factory(given.get("area", "budget"))
+    study = study_of(given.get("study"))
     runs: dict[str, RunSpec] = {}
     for spec in (spec for block in blocks for spec in _product(block, name)):
         same = runs.setdefault(spec.run_id, spec)
@@ -128,14 +108,17 @@ def bench_of(given: Mapping[str, Any], *, name: str = "benchmark", **changes: An
                 f"{name}: two grids hold the same run ({spec}) with the metrics {same.metric} and "
                 f"{spec.metric}; give it once, the report takes --metric"
             )
-    return BenchConfig(
+    bench = BenchConfig(
         runs=tuple(runs.values()),
         metric=", ".join(dict.fromkeys(spec.metric for spec in runs.values())),
         area=given.get("area", "budget"),
         reference=given.get("reference", "random"),
         title=given.get("title", name),
-        published=given.get("published", ""),
+        study=given.get("study"),
     )
+    if study is not None:
+        study.check(bench.runs)
+    return bench
 
 
 def _product(block: Mapping[str, Any], name: str) -> Iterator[RunSpec]:
@@ -149,14 +132,15 @@ def _product(block: Mapping[str, Any], name: str) -> Iterator[RunSpec]:
     common = dict(block.get("common") or {})
     if unknown := sorted(set(common) - RUN):
         raise ValueError(f"{name}: common holds {unknown}; it takes {', '.join(sorted(RUN))}")
-    strategies = {n: _strategy(n, s) for n, s in _named(block["strategies"]).items()}
-    strategies |= _ceilings(block.get("ceilings") or (), metric, higher)
+    strategies = [Entry(n, _strategy(n, s)) for n, s in _named(block["strategies"]).items()]
+    strategies += ceilings(block.get("ceilings") or (), metric, higher)
+    _told_apart(strategies, name)
     seeds = block.get("seeds", 50)
     folds = block.get("folds")
     for data, model, strategy, start, size, fold, seed in itertools.product(
         _named(block["data"]).items(),
         _named(block["models"]).items(),
-        strategies.items(),
+        strategies,
         _named(block.get("starts") or {"": {}}).items(),
         block.get("query_sizes") or [common.get("query_size")],
         _numbers(folds) if folds is not None else [None],
@@ -164,7 +148,7 @@ def _product(block: Mapping[str, Any], name: str) -> Iterator[RunSpec]:
     ):
         config = copy.deepcopy(common)
         config |= {"data": copy.deepcopy(data[1]), "model": copy.deepcopy(model[1])}
-        for changes in (strategy[1], start[1]):
+        for changes in (strategy.settings, start[1]):
             for key, value in (changes or {}).items():
                 override(config, key, copy.deepcopy(value))
         if fold is not None:
@@ -174,24 +158,18 @@ def _product(block: Mapping[str, Any], name: str) -> Iterator[RunSpec]:
         config |= {"query_size": size, "seed": seed}
         if missing := [k for k in ("query_size", "budget", "trainer") if config.get(k) is None]:
             raise ValueError(f"{name}: `common` must give {', '.join(missing)}")
-        names = (data[0], model[0], strategy[0], start[0], size, -1 if fold is None else fold, seed)
-        yield RunSpec(dict(zip(AXES, names, strict=True)), config, metric, higher)
+        names = (data[0], model[0], strategy.name, start[0], size)
+        place = dict(zip(AXES, (*names, -1 if fold is None else fold, seed), strict=True))
+        yield RunSpec(place, config, metric, higher, strategy.role, strategy.takes_all)
 
 
-def _ceilings(names: Sequence[str], metric: str, higher: bool) -> dict[str, Any]:
-    """Runs that show what is possible, as entries beside the strategies."""
-    arguments = {"metric": metric, "higher_is_better": higher}
-    oracle = {
-        "class_path": "lightning_al.benchmark.ceilings.GreedyOracle",
-        "init_args": arguments,
-    }
-    known = {
-        "full-data": (FULL_DATA, {"strategy": "random"}),
-        "greedy-oracle": (GREEDY, {"strategy": oracle}),
-    }
-    if unknown := sorted(set(names) - set(known)):
-        raise ValueError(f"ceilings are {', '.join(known)}, got {', '.join(unknown)}")
-    return dict(known[name] for name in names)
+def _told_apart(strategies: Sequence[Entry], name: str) -> None:
+    names = [entry.name for entry in strategies]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(
+            f"{name}: {', '.join(twice)} is what a ceiling is called; give the strategy another "
+            "name"
+        )
 
 
 def _splits(data: Mapping[str, Any]) -> bool:
@@ -225,23 +203,3 @@ def _strategy(name: str, spec: Any) -> dict[str, Any]:
     settings.setdefault("strategy", name if spec is None else spec)
     resolve(settings["strategy"])  # a wrong name is said before anything runs
     return settings
-
-
-def override(config: dict[str, Any], key: str, value: Any) -> None:
-    """Put a value under a dotted key; ``data.start`` reaches into ``init_args`` by itself.
-
-    >>> config = {"data": {"class_path": "a.B"}}
-    >>> override(config, "data.start", "cold")
-    >>> config
-    {'data': {'class_path': 'a.B', 'init_args': {'start': 'cold'}}}
-    """
-    head, _, rest = key.partition(".")
-    if not rest:
-        config[head] = value
-        return
-    inner = config.setdefault(head, {})
-    if not isinstance(inner, dict):
-        raise ValueError(f"cannot set {key}: {head} is {inner!r}, not a mapping")
-    if "class_path" in inner and not rest.startswith("init_args"):
-        inner = inner.setdefault("init_args", {})
-    override(inner, rest, value)

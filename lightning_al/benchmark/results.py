@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_al.files import replacing
 
-from .grid import AXES, BenchConfig
+from .run_spec import AXES
+from .study import Evidence
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .grid import BenchConfig
 
 __all__ = ["VOLATILE", "Results"]
 
@@ -80,7 +83,8 @@ class Results:
         """All outcomes, by run id.
 
         Raises:
-            ValueError: a file that is none; it can be removed, the run is then done again.
+            ValueError: a file that is none, or of an earlier version; it can be removed, the run
+                is then done again, or read back from its folder.
         """
         found = {}
         for path in sorted((self.root / "outcomes").glob("[!.]*.json")):
@@ -91,6 +95,12 @@ class Results:
                     f"{path} is damaged ({error}); remove it and start the command again, which "
                     "does that run anew"
                 ) from None
+            if lacks := sorted({"role", "takes_all"} - set(found[path.stem])):
+                raise ValueError(
+                    f"{path} does not say {' and '.join(lacks)} of its run: it is of an earlier "
+                    f"version. Remove the folder {path.parent} and start the command again: runs "
+                    "that have ended are read back from their folders"
+                )
         return found
 
     def write_table(self, only: Iterable[str] | None = None) -> pd.DataFrame:
@@ -110,19 +120,42 @@ class Results:
         """The tidy table.
 
         Raises:
-            LookupError: no run has ended yet.
+            LookupError: no run has ended yet, or the table is of an earlier version.
         """
         import pandas as pd
 
         if not self.table.exists():
             raise LookupError(f"{self.root} holds no results yet; run `lightning-al bench` first")
-        return pd.read_parquet(self.table)
+        frame = pd.read_parquet(self.table)
+        if lacks := sorted({"role", "takes_all"} - set(frame)):
+            raise LookupError(
+                f"{self.table} has no column {' and '.join(lacks)}: it is of an earlier version; "
+                "run the `lightning-al bench` that made it again"
+            )
+        return frame
+
+    def evidence(self) -> Evidence:
+        """The table, what is compared, and the folders of those runs whose journals lie here.
+
+        Raises:
+            LookupError: no run has ended yet.
+        """
+        frame = self.read_table()
+        return Evidence(frame, self.facts(), self.folders(frame))
+
+    def folders(self, frame: pd.DataFrame) -> dict[str, Path]:
+        """Run id -> folder, of those runs of a table whose journals lie here."""
+        if not len(frame):
+            return {}
+        found = {str(run): self.root / "runs" / str(run) for run in frame["run_id"].unique()}
+        return {run: path for run, path in found.items() if (path / "journal.jsonl").exists()}
 
 
 def _rows(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
     place = {axis: outcome["place"][axis] for axis in AXES}
     common = {"run_id": outcome["run_id"], **place, "status": outcome["status"]}
     common["query_size"] = int(common["query_size"])
+    common |= {"role": outcome["role"], "takes_all": outcome["takes_all"]}
     metric = outcome["metric"]
     common |= {"metric": metric, "higher_is_better": outcome["higher_is_better"]}
     last = {name: outcome[name] for name in ("error", "seconds", "host", "process")}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,6 @@ __all__ = [
     "compare_all",
     "friedman",
     "holm",
-    "nemenyi_distance",
     "penalty_matrix",
     "seeds_needed",
     "wilcoxon",
@@ -152,10 +151,9 @@ def compare_all(table: ArrayLike, names: Sequence[str], *, alpha: float = 0.05) 
     ]
 
 
-def average_ranks(table: ArrayLike, *, higher_is_better: bool = True) -> Array:
-    """Mean rank of each strategy over the blocks [M]; 1 is best, ties share the mean rank."""
-    x = _table(table, least=1)
-    ranks: Array = stats.rankdata(-x if higher_is_better else x, axis=1).mean(0)
+def average_ranks(table: ArrayLike) -> Array:
+    """Mean rank of each strategy over the blocks [M]; 1 is the highest, ties share the mean."""
+    ranks: Array = stats.rankdata(-_table(table, least=1), axis=1).mean(0)
     return ranks
 
 
@@ -172,27 +170,32 @@ def friedman(table: ArrayLike) -> float:
     return float(stats.friedmanchisquare(*x.T).pvalue)
 
 
-def nemenyi_distance(blocks: int, strategies: int, *, alpha: float = 0.05) -> float:
-    """Critical difference of mean ranks under Nemenyi's test (Demšar 2006, equation 6)."""
-    q = stats.studentized_range.ppf(1 - alpha, strategies, np.inf) / math.sqrt(2)
-    return float(q * math.sqrt(strategies * (strategies + 1) / (6 * blocks)))
-
-
 def cliques(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[list[str]]:
-    """Largest groups in which no pair differs, two or more in each, in the order of ``names``."""
-    import networkx
+    """Largest groups in which no pair differs, two or more in each, in the order of ``names``.
 
-    graph = networkx.Graph()
-    graph.add_nodes_from(names)
-    graph.add_edges_from((c.first, c.second) for c in comparisons if not c.different)
+    Source: Bron and Kerbosch (1973), with the pivot of Tomita, Tanaka and Takahashi (2006).
+    """
+    alike: dict[str, set[str]] = {name: set() for name in names}
+    for pair in comparisons:
+        if not pair.different:
+            alike[pair.first].add(pair.second)
+            alike[pair.second].add(pair.first)
+
+    def grow(group: set[str], open_: set[str], closed: set[str]) -> Iterator[set[str]]:
+        if not open_ and not closed:
+            yield group
+            return
+        pivot = max(open_ | closed, key=lambda name: len(open_ & alike[name]))
+        for name in open_ - alike[pivot]:
+            yield from grow(group | {name}, open_ & alike[name], closed & alike[name])
+            open_, closed = open_ - {name}, closed | {name}
+
     place = {name: i for i, name in enumerate(names)}
-    found = [sorted(c, key=place.__getitem__) for c in networkx.find_cliques(graph) if len(c) > 1]
+    found = [sorted(g, key=place.__getitem__) for g in grow(set(), set(names), set()) if len(g) > 1]
     return sorted(found, key=lambda group: [place[name] for name in group])
 
 
-def penalty_matrix(
-    curves: Sequence[ArrayLike], *, higher_is_better: bool = True, alpha: float = 0.1
-) -> Array:
+def penalty_matrix(curves: Sequence[ArrayLike], *, alpha: float = 0.1) -> Array:
     """Pairwise penalty matrix [M, M] of Ash et al. (2020): how often row i beats column j.
 
     Summed over data sets; the lower the mean of a column, the better its strategy. At each of the
@@ -200,8 +203,7 @@ def penalty_matrix(
     whether i beats j; each such win adds 1 / T.
 
     Args:
-        curves: one table [seeds, M, T] a data set.
-        higher_is_better: direction of the metric.
+        curves: one table [seeds, M, T] a data set, the higher the better.
         alpha: level of each t-test.
     """
     total: Array | None = None
@@ -212,7 +214,6 @@ def penalty_matrix(
                 f"curves are [seeds, strategies, fits] with the same strategies in each, "
                 f"got shape {x.shape}"
             )
-        x = x if higher_is_better else -x
         m, fits = x.shape[1:]
         total = np.zeros((m, m)) if total is None else total
         if len(x) < 2:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .areas import area, final_value, label_efficiency
-from .grid import FULL_DATA
 from .statistics import bootstrap_mean, holm, seeds_needed, wilcoxon
 
 if TYPE_CHECKING:
@@ -23,10 +22,12 @@ SETTING = ("data", "model", "start", "query_size")
 BLOCKS = ("fold", "seed")
 """What a comparison is paired over."""
 COUNTS = ("metric", "higher_is_better")
+PART = ("role", "takes_all")
+"""What part a run plays, see :class:`.run_spec.RunSpec`."""
 
 
 def per_run(frame: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a run that ended well: its place, ``area``, ``final``, ``curve``, times.
+    """One row a run that ended well: its place and part, ``area``, ``final``, ``curve``, times.
 
     Args:
         frame: the tidy table.
@@ -53,7 +54,7 @@ def per_run(frame: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
         rows.append(
             {
                 "run_id": run_id,
-                **{k: first[k] for k in (*SETTING, "strategy", *BLOCKS, *COUNTS)},
+                **{k: first[k] for k in (*SETTING, "strategy", *BLOCKS, *COUNTS, *PART)},
                 "area": area(labels, values, facts.get("area", "budget")),
                 "final": final_value(labels, values),
                 "curve": (labels, values),
@@ -82,6 +83,28 @@ class Setting:
         """Its direction."""
         return bool(self.runs["higher_is_better"].iloc[0])
 
+    def part_of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of this setting, of a table with the columns of :data:`SETTING`."""
+        for name in SETTING:
+            table = table[table[name] == self.place[name]]
+        return table
+
+    @property
+    def gradual(self) -> pd.DataFrame:
+        """The runs that label little by little, which have a curve."""
+        return self.runs[~self.runs["takes_all"].astype(bool)]
+
+    @property
+    def all_labelled(self) -> pd.Series:
+        """Final values of the runs that label everything at once; empty without that ceiling."""
+        return self.runs.loc[self.runs["takes_all"].astype(bool), "final"]
+
+    @property
+    def order(self) -> list[str]:
+        """The strategies that have a curve, the best mean area first."""
+        area = self.gradual.groupby("strategy")["area"].mean()
+        return list(area.sort_values(ascending=not self.higher_is_better).index)
+
     @property
     def name(self) -> str:
         """In words: what is empty is left out."""
@@ -102,10 +125,10 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
-def paired(setting: Setting, value: str = "area", *, ceilings: bool = False) -> pd.DataFrame:
-    """A table [blocks, strategies] of the blocks in which every strategy has a finite value."""
-    runs = setting.runs if ceilings else setting.runs[setting.runs["strategy"] != FULL_DATA]
-    table = runs.pivot_table(index=list(BLOCKS), columns="strategy", values=value, dropna=False)
+def paired(setting: Setting) -> pd.DataFrame:
+    """Areas [blocks, strategies] of the blocks in which every strategy has a finite one."""
+    runs = setting.gradual
+    table = runs.pivot_table(index=list(BLOCKS), columns="strategy", values="area", dropna=False)
     return table.replace([np.inf, -np.inf], np.nan).dropna()
 
 
@@ -129,7 +152,7 @@ def summary(
         if not len(table):
             continue
         reference = table.get(facts.get("reference", "random"))
-        everything = setting.runs.loc[setting.runs["strategy"] == FULL_DATA, "final"]
+        everything = setting.all_labelled
         names = table.mean().sort_values(ascending=not setting.higher_is_better).index
         others = [n for n in names if reference is not None and n != reference.name]
         raw = [wilcoxon(table[n], reference) for n in others]

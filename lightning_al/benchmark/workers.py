@@ -21,7 +21,7 @@ from typing import Any
 from lightning_al.ranks.orphans import children_watch_this_process, die_with_parent
 
 from .execute import ONE_THREAD, execute, lost
-from .grid import RunSpec
+from .run_spec import RunSpec
 
 __all__ = ["run_in_process", "run_on_workers"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,28 +13,29 @@ from lightning_al.assembly.shipped import config_path
 from lightning_al.assembly.words import pairs
 from lightning_al.benchmark.bench import run_bench
 from lightning_al.benchmark.engines import shard, slurm_script
-from lightning_al.benchmark.grid import AXES, BenchConfig, RunSpec, read_bench
+from lightning_al.benchmark.grid import BenchConfig, read_bench
 from lightning_al.benchmark.results import Results
+from lightning_al.benchmark.run_spec import AXES, RunSpec
+from lightning_al.benchmark.study import Evidence, study_of
 from lightning_al.benchmark.summary import per_run, records, summary
 from lightning_al.identity import digest
-from lightning_al.studies.pyrelational.cells import Cell, Honest, compare, honest
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["bench_command"]
 
-VERDICTS = ("exact", "within 0.1 %", "within one deviation", "differs", "not run")
 ENGINES = ("local", "ray", "slurm")
 
 
 def bench_command(words: Sequence[str]) -> pd.DataFrame | list[RunSpec] | Path:
-    """Do what is left of a benchmark and print what it says.
+    """Do what is left of a benchmark and print what it says; status 1 where its study fails it.
 
     Returns:
         The tidy table; the runs with ``--list``; the job script with ``--engine slurm``.
     """
     known = _parser().parse_args(list(words))
+    importlib.import_module("lightning_al.studies")  # makes those that are shipped known
     path = config_path(known.config)
     bench = _only(read_bench(path, seeds=known.seeds, folds=known.folds), known.only)
     if known.list:
@@ -56,7 +58,7 @@ def bench_command(words: Sequence[str]) -> pd.DataFrame | list[RunSpec] | Path:
         progress=not known.quiet,
     )
     _show(bench, root, frame)
-    if bench.published and not _published(bench, frame):
+    if not _judged(bench, root, frame):
         raise SystemExit(1)
     return frame
 
@@ -135,54 +137,15 @@ def _show(bench: BenchConfig, root: Path, frame: pd.DataFrame) -> None:
         print(f"\nresults  {Results(root).table}\nreport   lightning-al report {root}")
 
 
-def _published(bench: BenchConfig, frame: pd.DataFrame) -> bool:
-    """Print each published cell beside ours; whether all that is required of the grid holds."""
-    key = ("data", "start", "strategy")
-    broken = frame[frame["status"] == "failed"].drop_duplicates(list(key)) if len(frame) else frame
-    why = {tuple(r[k] for k in key): r["error"] for r in records(broken)}
-    runs = per_run(frame, bench.facts()) if len(frame) else frame
-    mine = {tuple(s.place[k] for k in key) for s in bench.runs}
-    if bench.published == "honest":
-        return _honest([h for h in honest(runs, why) if _key(h.cell) in mine])
-    cells = [c for c in compare(runs, why) if _key(c) in mine]
-    print(f"\ntable  {'data, start, strategy':45} {'published':>27} {'ours':>27}  verdict")
-    for cell in cells:
-        print(_cell(cell), cell.verdict + (f"  <- must be {cell.required}" if cell.fails else ""))
-    counts = {v: sum(c.verdict.partition(":")[0] == v for c in cells) for v in VERDICTS}
-    print(", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n))
-    return not any(cell.fails for cell in cells)
-
-
-def _key(cell: Cell) -> tuple[str, str, str]:
-    return cell.data, cell.start, cell.strategy
-
-
-def _cell(cell: Cell) -> str:
-    ours = f"{cell.ours_mean:.4f} ± {cell.ours_deviation:.4f}" if cell.folds == 5 else ""
-    theirs = f"{cell.mean} ± {cell.deviation}"
-    return f"{cell.table:5}  {', '.join(_key(cell)):45} {theirs:>27} {ours:>27} "
-
-
-def _honest(rows: Sequence[Honest]) -> bool:
-    print(
-        f"\ntable  {'data, start, strategy':45} {'published':>27} {'ours':>27}  "
-        f"{'best of row':>12} {'constant':>12} {'full data':>12}"
-    )
-    for row in rows:
-        verdict = "better" if row.holds else "not better"
-        verdict = verdict if row.cell.folds == 5 else row.cell.verdict
-        references = f"{row.best:12.4f} {row.constant:12.4f} {row.full_data:12.4f}"
-        print(f"{_cell(row.cell)} {references}  {verdict}")
-    run = [row for row in rows if row.cell.folds == 5]
-    topped = {(row.cell.data, row.cell.start): False for row in run}
-    for row in run:
-        topped[row.cell.data, row.cell.start] |= row.tops_the_row
-    print(
-        f"{sum(row.holds for row in run)} of {len(run)} cells that were run are better than the "
-        f"printed one and a constant; in {sum(topped.values())} of {len(topped)} rows a strategy "
-        "is better than every printed cell"
-    )
-    return all(topped.values())
+def _judged(bench: BenchConfig, root: Path, frame: pd.DataFrame) -> bool:
+    """Print what the study of a benchmark says of its results; whether that holds."""
+    study = study_of(bench.study)
+    evidence = Evidence(frame, bench.facts(), Results(root).folders(frame))
+    verdict = None if study is None else study.verdict(bench.runs, evidence)
+    if verdict is None:
+        return True
+    print(*verdict.lines, sep="\n")
+    return verdict.holds
 
 
 def _text(table: pd.DataFrame, bench: BenchConfig) -> str:

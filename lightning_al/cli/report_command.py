@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,8 +24,13 @@ def report_command(words: Sequence[str]) -> Report:
     parser.add_argument("folders", nargs="+", type=Path, help="of a benchmark, or of runs")
     parser.add_argument("--out", type=Path, help="where to write; the first folder by default")
     parser.add_argument("--metric", help="column that counts, such as test/accuracy")
+    parser.add_argument(
+        "--study", help="what adds to the page, such as asal; by default what the benchmark names"
+    )
     known = parser.parse_args(list(words))
-    report = write_report(*known.folders, out=known.out, metric=known.metric)
+    importlib.import_module("lightning_al.studies")  # makes those that are shipped known
+    options = {"out": known.out, "metric": known.metric, "study": known.study}
+    report = write_report(*known.folders, **options)
     for claim in report.claims:
         print(claim)
     print(f"report  {report.page}")

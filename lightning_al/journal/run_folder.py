@@ -122,9 +122,7 @@ class RunFolder:
 
     def begins(self, *, overwrite: bool = False) -> bool:
         """Whether a run would begin here, not go on."""
-        return self.ranks.on_zero(
-            lambda: overwrite or not (self.path / "journal.jsonl").is_file()
-        )
+        return self.ranks.on_zero(lambda: overwrite or not (self.path / "journal.jsonl").is_file())
 
     def open(
         self,

@@ -20,8 +20,7 @@ from .card import Card
 from .fused import Fused
 from .graphs import Graph, flexible_policy, set_policy
 from .limits import Limits
-from .networks import FlexiblePolicy
-from .policy import Policy
+from .networks import FlexiblePolicy, PolicyNetwork
 
 __all__ = ["Exported", "write"]
 
@@ -96,20 +95,25 @@ class Exported:
         return found[0] if single else found
 
 
-def write(policy: Policy, path: str | Path) -> Path:
+def write(network: PolicyNetwork, engine: Any, card: Card, path: str | Path) -> Path:
     """Write a policy as ONNX; returns the path, which ends with ".onnx".
+
+    Args:
+        network: of the policy.
+        engine: its network as it is asked, fused where it can be.
+        card: what the policy is for.
+        path: of the file.
 
     Raises:
         ImportError: onnx is missing.
         NotImplementedError: its network is one of your own.
     """
     onnx = _needed("onnx")
-    engine, network = policy._engine, policy.network
     graph = Graph(onnx)
     if isinstance(engine, Fused):
         set_policy(graph, engine)
     elif type(network) is FlexiblePolicy:
-        flexible_policy(graph, network, policy.card.budget)
+        flexible_policy(graph, network, card.budget)
     else:
         raise NotImplementedError(
             "only policies with a SetPolicy or a FlexiblePolicy can be exported, this one has a "
@@ -137,7 +141,7 @@ def write(policy: Policy, path: str | Path) -> Path:
         ir_version=IR,
         producer_name="lightning-al",
     )
-    text = policy.card.text(settings=network.settings, sha256=None)
+    text = card.text(settings=network.settings, sha256=None)
     onnx.helper.set_model_props(model, {CARD: text, DIGEST: BLANK})
     onnx.checker.check_model(model)
     data = model.SerializeToString()

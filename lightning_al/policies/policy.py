@@ -11,19 +11,17 @@ import hashlib
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .card import FORMAT, Card
+from .export import Exported, write
 from .fused import Fused, fuse
 from .layers import settle
 from .limits import Limits, array
 from .networks import FlexiblePolicy, History, PolicyNetwork, SetPolicy
-
-if TYPE_CHECKING:
-    from .export import Exported
 
 __all__ = ["FORMAT", "Card", "Policy", "Session"]
 
@@ -135,9 +133,7 @@ class Policy:
             ImportError: onnx or onnxruntime is missing.
             NotImplementedError: a network of one's own.
         """
-        from .export import Exported, write
-
-        return Exported.load(write(self, path))
+        return Exported.load(write(self.network, self._engine, self.card, path))
 
     def session(self, budget: int) -> Session:
         """A session of one user who may ask `budget` times."""

@@ -1,4 +1,4 @@
-"""How safe and how fast the queries of a run were, as torchmetrics."""
+"""How safe the queries of a run were, as torchmetrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-__all__ = ["QueryTime", "SafeArea", "SafeShare", "UnsafeDistance", "connected"]
+__all__ = ["SafeArea", "SafeShare", "UnsafeDistance"]
 
 
 class _Mean(Metric):
@@ -59,16 +59,6 @@ class UnsafeDistance(_Mean):
         self.add((-_known(z)).clamp_min(0))
 
 
-class QueryTime(_Mean):
-    """Mean milliseconds of one stage, the fit of the model or the query."""
-
-    higher_is_better = False
-
-    def update(self, seconds: Tensor | float) -> None:
-        """Seconds of some queries."""
-        self.add(1000 * torch.as_tensor(seconds, dtype=torch.float64))
-
-
 class SafeArea(Metric):
     """What of a grid a model declares safe rightly and wrongly.
 
@@ -111,20 +101,3 @@ class SafeArea(Metric):
             "false_positive": self.wrong / self.count,
             "safe": self.safe / self.count,
         }
-
-
-def connected(safe: Tensor, start: Tensor) -> Tensor:
-    """The part of a safe set on a grid that can be reached from the start.
-
-    Args:
-        safe: bool [n_1, ..., n_D].
-        start: bool of the same shape, where the run began.
-
-    Returns:
-        bool of the same shape: the components (neighbours along the axes) that hold a start.
-    """
-    from scipy.ndimage import label  # inside: SciPy loads slowly
-
-    pieces = torch.as_tensor(label(safe.cpu().numpy())[0])
-    reached = pieces[start & safe].unique()
-    return torch.isin(pieces, reached[reached > 0])

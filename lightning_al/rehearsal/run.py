@@ -185,9 +185,7 @@ class Rehearsal:
 
     # --- the query ---------------------------------------------------------------------------
 
-    def _choose(
-        self, strategy: Any, task: Any, adapter: Adapter, *, choosing: bool = True
-    ) -> None:
+    def _choose(self, strategy: Any, task: Any, adapter: Adapter, *, choosing: bool = True) -> None:
         """Score a few candidates and choose among them; among more where few do not do."""
         pool = self.datamodule.pool
         try:

@@ -7,9 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
-
-from lightning_al.registry import Registry
+from typing import Any, Protocol, TypeVar
 
 from .contracts import absent_methods, wanting
 from .signatures import EMPTY, Parameter, Signature, converted, mappings, parts, said, signature
@@ -17,9 +15,31 @@ from .signatures import EMPTY, Parameter, Signature, converted, mappings, parts,
 __all__ = ["call", "factory_of", "find", "read"]
 
 T = TypeVar("T")
+Made = TypeVar("Made", covariant=True)
 
 
-def read(spec: Any, registry: Registry[T]) -> T:
+class Family(Protocol[Made]):
+    """What a reader needs of a :class:`lightning_al.registry.Registry`."""
+
+    kind: str
+    plural: str
+    contract: type[Any] | None
+    suffix: str
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        ...
+
+    def factory(self, name: str) -> Callable[..., Made]:
+        """The factory of a name."""
+        ...
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+
+def read(spec: Any, registry: Family[T]) -> T:
     """The member of a family that a specification means.
 
     Args:
@@ -46,7 +66,7 @@ def read(spec: Any, registry: Registry[T]) -> T:
     return member
 
 
-def _made(path: str, arguments: Mapping[str, Any], registry: Registry[T]) -> T:
+def _made(path: str, arguments: Mapping[str, Any], registry: Family[T]) -> T:
     factory = factory_of(path, registry)
     inside = signature(factory).parameters.get(registry.kind)
     if inside is not None and str not in parts(inside.hint):
@@ -59,7 +79,7 @@ def _made(path: str, arguments: Mapping[str, Any], registry: Registry[T]) -> T:
     return made
 
 
-def _named(spec: Mapping[str, Any], registry: Registry[Any]) -> tuple[str, dict[str, Any]]:
+def _named(spec: Mapping[str, Any], registry: Family[Any]) -> tuple[str, dict[str, Any]]:
     """The name or path of a dict, and its arguments."""
     given = dict(spec)
     if "name" in given:
@@ -78,7 +98,7 @@ def _named(spec: Mapping[str, Any], registry: Registry[Any]) -> tuple[str, dict[
     return path, dict(arguments)
 
 
-def _forms(registry: Registry[Any]) -> str:
+def _forms(registry: Family[Any]) -> str:
     ways = "a name, a dict with 'name' or 'class_path'," if len(registry) else "a dict with "
     ways += "" if len(registry) else "'class_path' and 'init_args',"
     return f"{_a(registry.kind)} is {ways} or a {registry.kind} object"
@@ -88,7 +108,7 @@ def _a(kind: str) -> str:
     return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
-def factory_of(path: str, registry: Registry[T]) -> Callable[..., T]:
+def factory_of(path: str, registry: Family[T]) -> Callable[..., T]:
     """What builds the member of this name, or at this import path.
 
     Raises:

@@ -1,5 +1,8 @@
-"""Reference figures, columns and pictures of one paper each."""
+"""What papers add to a benchmark, a folder each; importing this makes them known to the referee."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from .asal.asal_study import Asal
+from .pyrelational.pyrelational_study import PyRelational
+
+__all__ = ["Asal", "PyRelational"]

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -17,9 +17,6 @@ from lightning_al.fits.workbench import adapter_for
 from lightning_al.randomness import generator, seeded
 from lightning_al.records import Pool, Predictions
 from lightning_al.tasks import Adapter, find_head
-
-if TYPE_CHECKING:
-    from .world import World
 
 __all__ = ["WorldBench"]
 
@@ -38,7 +35,7 @@ class WorldBench:
     validation set, and the model's word is their label.
     """
 
-    world: World
+    world: Any  # a World
     strategy: Any
     count: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
 
@@ -229,7 +226,7 @@ class _Model(LightningModule):
         )
 
     @classmethod
-    def of(cls, world: World) -> _Model:
+    def of(cls, world: Any) -> _Model:
         """The linear model nearest to what a world predicts."""
         seen = world.predictions.tensors()
         regression = world.context.classes is None

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_al.protocols import asks_model
 from lightning_al.records import Acquisition, Context, Pool, Predictions
 
 from ..score_strategy import Described
@@ -74,6 +75,11 @@ class Composition(Described):
     def privileged(self) -> bool:
         """Whether a part reads labels of the pool."""
         return any(p.privileged for p in self.inside)
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether a part chooses with the fitted model."""
+        return any(map(asks_model, self.inside))
 
     @property
     def columns(self) -> int:

@@ -37,6 +37,7 @@ class Random(Described):
     keeps: ClassVar[tuple[str, ...]] = ()
     members: ClassVar[str] = "one"
     privileged: ClassVar[bool] = False
+    asks_model: ClassVar[bool] = False
 
     def choose(self, candidates: Pool, k: int, generator: torch.Generator) -> Acquisition:
         """Draw k of the candidates."""

@@ -81,6 +81,7 @@ class PolicyQuery(Described):
     keeps: ClassVar[tuple[str, ...]] = ()
     members: ClassVar[str] = "one"
     privileged: ClassVar[bool] = False
+    asks_model: ClassVar[bool] = False  # a safety filter has a model of its own
     kind: ClassVar[str] = "regression"
     most: ClassVar[int] = 1
     rehearsal: ClassVar[Mapping[str, Any]] = MappingProxyType(

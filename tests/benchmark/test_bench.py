@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -14,8 +15,9 @@ import pytest
 from helpers.bench_parts import SETTINGS, command, settled, write
 
 from lightning_al.benchmark.bench import run_bench
+from lightning_al.benchmark.ceilings import FULL_DATA
 from lightning_al.benchmark.execute import execute
-from lightning_al.benchmark.grid import FULL_DATA, bench_of
+from lightning_al.benchmark.grid import bench_of
 from lightning_al.benchmark.results import Results
 from lightning_al.cli import main
 
@@ -40,6 +42,9 @@ def test_the_table_is_tidy(one_worker):
         assert run["round"].tolist() == list(range(rounds))
         for axis, value in spec.place.items():
             assert (run[axis] == value).all()
+        full = spec.place["strategy"] == FULL_DATA
+        assert (run["role"] == ("ceiling" if full else "strategy")).all()
+        assert (run["takes_all"] == full).all()
     full = frame[frame["strategy"] == FULL_DATA]
     assert (full.groupby("run_id")["n_pool"].min() == 0).all()
     pd.testing.assert_frame_equal(pd.read_parquet(root / "results.parquet"), frame)
@@ -143,6 +148,25 @@ def test_another_metric_in_the_same_folder_is_refused(one_worker):
         run_bench(bench_of({**SETTINGS, "metric": "test/nll"}), root, **QUIET)
 
 
+def test_results_of_an_earlier_version_are_said_with_the_mend(one_worker, tmp_path):
+    bench, frame, root = one_worker
+    old = tmp_path / "old"
+    (old / "outcomes").mkdir(parents=True)
+    (old / "runs").symlink_to(root / "runs")
+    (old / "benchmark.json").write_text((root / "benchmark.json").read_text())
+    frame.drop(columns=["role", "takes_all"]).to_parquet(old / "results.parquet")
+    with pytest.raises(LookupError, match="no column role and takes_all: it is of an earlier"):
+        main(["report", str(old)])
+    for path in (root / "outcomes").glob("*.json"):
+        outcome = json.loads(path.read_text())
+        del outcome["role"]
+        (old / "outcomes" / path.name).write_text(json.dumps(outcome))
+    with pytest.raises(ValueError, match=r"does not say role of its run.*Remove the folder"):
+        run_bench(bench, old, **QUIET)
+    shutil.rmtree(old / "outcomes")  # as told
+    pd.testing.assert_frame_equal(settled(run_bench(bench, old, **QUIET)), settled(frame))
+
+
 def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
     (spec, *_) = bench_of(SETTINGS).runs
     folder = tmp_path / "runs" / spec.run_id
@@ -159,6 +183,18 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
         holder.kill()
         holder.wait()
     assert execute(spec, tmp_path, patience=20)["status"] == "done"
+
+
+def test_an_error_that_speaks_of_another_process_is_a_failure_of_the_run(tmp_path, monkeypatch):
+    (spec, *_) = bench_of(SETTINGS).runs
+
+    def broken(*_):
+        raise RuntimeError("another process is running on the GPU")
+
+    monkeypatch.setattr("lightning_al.rounds.loop.Run.rounds", broken)
+    outcome = execute(spec, tmp_path, patience=60)
+    assert outcome["status"] == "failed"
+    assert outcome["seconds"] < 55  # it was not waited for
 
 
 def test_only_and_list(tmp_path, capsys):

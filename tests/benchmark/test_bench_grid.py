@@ -7,13 +7,15 @@ import itertools
 import pytest
 from helpers.bench_parts import DIGITS, MLP, SETTINGS, write
 
-from lightning_al.benchmark import grid
+from lightning_al.benchmark import run_spec
+from lightning_al.benchmark.ceilings import FULL_DATA
 from lightning_al.benchmark.engines import shard, slurm_script
-from lightning_al.benchmark.grid import AXES, FULL_DATA, bench_of, override, read_bench
+from lightning_al.benchmark.grid import bench_of, read_bench
+from lightning_al.benchmark.run_spec import AXES, override
 
 
 def test_doctests():
-    assert doctest.testmod(grid).failed == 0
+    assert doctest.testmod(run_spec).failed == 0
 
 
 def test_the_grid_is_the_product_of_its_axes():
@@ -95,6 +97,17 @@ def test_the_ceiling_is_one_more_strategy_and_folds_reach_the_data():
     bench = bench_of({**SETTINGS, "ceilings": ["full-data"], "folds": 2, "seeds": 1})
     assert {s.place["strategy"] for s in bench.runs} == {"random", "margin", FULL_DATA}
     assert {s.config["data"]["init_args"]["fold"] for s in bench.runs} == {0, 1}
+    parts = {(s.place["strategy"], s.role, s.takes_all) for s in bench.runs}
+    assert parts == {
+        ("random", "strategy", False), ("margin", "strategy", False), (FULL_DATA, "ceiling", True)
+    }  # fmt: skip
+
+
+def test_a_ceiling_is_one_by_its_role_not_by_its_name():
+    named = {**SETTINGS, "strategies": {FULL_DATA: "random"}}
+    assert {(s.role, s.takes_all) for s in bench_of(named).runs} == {("strategy", False)}
+    with pytest.raises(ValueError, match="full data is what a ceiling is called"):
+        bench_of({**named, "ceilings": ["full-data"]})
 
 
 def test_the_default_is_fifty_seeds():

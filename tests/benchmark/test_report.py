@@ -6,43 +6,16 @@ import subprocess
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pandas as pd
 import pytest
+from helpers.bench_parts import FACTS, made, parts
 from PIL import Image
 
-from lightning_al.benchmark.figures import safety
-from lightning_al.benchmark.grid import FULL_DATA
-from lightning_al.benchmark.report import markdown_table, report_of, write_report
+from lightning_al.benchmark.ceilings import FULL_DATA
+from lightning_al.benchmark.paper_table import markdown_table
+from lightning_al.benchmark.report import report_of, write_report
 from lightning_al.benchmark.results import Results
 from lightning_al.benchmark.summary import paired, per_run, settings, summary
 from lightning_al.cli import main
-
-FACTS = {"metric": "test/accuracy", "area": "budget", "reference": "random", "title": "A <title>"}
-LEADS = {"random": 0.0, "good": 0.05, "same": 0.0, "bad": -0.05, FULL_DATA: 0.2}
-
-
-def made(data=("one", "two"), seeds=8, metric="test/accuracy", up=True, leads=LEADS):
-    """Results in which each strategy leads by a known amount."""
-    draw, rows = np.random.default_rng(0), []
-    for place in data:
-        for seed in range(seeds):
-            luck = draw.normal(0, 0.02)
-            for name, lead in leads.items():
-                for r, labels in enumerate([10, 500] if name == FULL_DATA else [10, 20, 40]):
-                    noise = draw.normal(0, 0.01) if name == "same" and r else 0.0
-                    value = 0.5 + 0.1 * r + (lead * r / 2) + luck + noise
-                    rows.append(
-                        {
-                            **{"run_id": f"{place}-{name}-{seed}", "data": place, "model": "net"},
-                            **{"strategy": name, "start": "", "query_size": 10, "fold": -1},
-                            **{"seed": seed, "status": "done", "error": "", "host": "here"},
-                            **{"metric": metric, "higher_is_better": up, "round": r},
-                            **{"value": value if up else -value, "n_labelled": labels},
-                            **{"seconds_fit": 1.0, "seconds_score": 0.5, "seconds_choose": 0.25},
-                        }
-                    )
-                    rows[-1][metric] = rows[-1]["value"]
-    return pd.DataFrame(rows)
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -191,60 +164,18 @@ def test_a_run_folder_has_a_report_too(tmp_path, capsys):
         main(["report", str(run), "--metric", "test/acuracy"])
 
 
-def safe_runs(share=0.9):
-    """The second data set measures safety, the first one does not."""
-    frame = made(seeds=3, metric="test/rmse", up=False, leads={"random": 0.0, "policy": 0.05})
-    frame["value"] += 2
-    frame["test/rmse"] = frame["value"]
-    measured = (frame["data"] == "two") & (frame["round"] > 0)
-    frame.loc[measured, ["safe_share", "unsafe_distance"]] = share, 0.1
-    frame["n_acquired"] = (frame["round"] < 2).astype(int)
-    return frame
-
-
-def parts(text):
-    """Sections of a page by the first word of their heading."""
-    found = re.split(r"<h2[^>]*>", text)[1:]
-    return {re.match(r"\w+", part).group(0): part for part in found}
-
-
-def test_columns_are_shown_where_the_results_have_them(page, tmp_path):
+def test_without_a_study_the_table_of_strategies_has_times_alone(page):
     plain = parts(page[0].page.read_text())
     for name in ("one", "two"):
         assert "<h3>Time</h3>" in plain[name]
         assert re.findall(r"<th>(ms \w+|safe share|final RMSE)</th>", plain[name]) == [
             *("ms fit", "ms query"),
         ]
-    report = report_of(safe_runs(), {**FACTS, "metric": "test/rmse"}, tmp_path)
-    sections = parts(report.page.read_text())
-    heads = {
-        n: re.findall(r"<th>([a-z ]*(?:RMSE|safe|ms)[a-z ]*)</th>", s) for n, s in sections.items()
-    }
-    assert heads["one"] == ["final RMSE", "ms fit", "ms query"]
-    assert heads["two"] == ["final RMSE", "safe share", "unsafe distance", "ms fit", "ms query"]
-    assert "At deployment" in sections["one"]
-    assert "Share of safe queries" not in sections["one"]
-    assert "Share of safe queries" in sections["two"]
-    assert {p.stem for p in report.pictures if "safety" in p.name} == {"safety-two-net-10-a-query"}
-    assert "under 95 % safe queries at gamma = 0.05" in sections["two"]
-    assert sections["two"].count('<td class="worse">0.9 ± 0</td>') == 2
-    assert "fit</th>" not in sections["How"]
-    fine = report_of(safe_runs(0.97), {**FACTS, "metric": "test/rmse"}, tmp_path / "fine")
-    assert 'class="worse">0.97' not in fine.page.read_text()
-
-
-def test_the_curve_of_safety_is_drawn_against_queries():
-    frame = safe_runs()
-    facts = {**FACTS, "metric": "test/rmse"}
-    one, two = settings(per_run(frame, facts))
-    assert safety(one, frame) is None
-    assert safety(two, made()) is None
-    (axes,) = safety(two, frame).axes
-    assert axes.get_xlabel() == "queries"
-    *curves, limit = axes.lines
-    for curve in curves:
-        np.testing.assert_allclose(curve.get_data(), [[10, 30], [0.9, 0.9]])
-    assert set(limit.get_ydata()) == {0.95}
+    assert (
+        "two, net, 10 a query: same: some runs failed: it &lt;b&gt;broke&lt;/b&gt; (1 of 8 runs)."
+        in (plain["two"])
+    )
+    assert "adds." not in plain["How"]
 
 
 def test_one_error_of_many_runs_is_said_once(tmp_path):

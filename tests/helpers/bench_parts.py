@@ -1,12 +1,16 @@
-"""A small benchmark that all tests of the referee share, and a way to start it and kill it."""
+"""What tests of the referee share: a small benchmark, made results, a way to start and kill it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import yaml
 
+from lightning_al.benchmark.ceilings import FULL_DATA
 from lightning_al.benchmark.results import VOLATILE
 
 MLP = {
@@ -53,3 +57,39 @@ def command(*words):
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+
+
+FACTS = {"metric": "test/accuracy", "area": "budget", "reference": "random", "title": "A <title>"}
+LEADS = {"random": 0.0, "good": 0.05, "same": 0.0, "bad": -0.05, FULL_DATA: 0.2}
+
+
+def made(data=("one", "two"), seeds=8, metric="test/accuracy", up=True, leads=LEADS):
+    """Results in which each strategy leads by a known amount."""
+    draw, rows = np.random.default_rng(0), []
+    for place in data:
+        for seed in range(seeds):
+            luck = draw.normal(0, 0.02)
+            for name, lead in leads.items():
+                for r, labels in enumerate([10, 500] if name == FULL_DATA else [10, 20, 40]):
+                    noise = draw.normal(0, 0.01) if name == "same" and r else 0.0
+                    value = 0.5 + 0.1 * r + (lead * r / 2) + luck + noise
+                    rows.append(
+                        {
+                            **{"run_id": f"{place}-{name}-{seed}", "data": place, "model": "net"},
+                            **{"strategy": name, "start": "", "query_size": 10, "fold": -1},
+                            **{"seed": seed, "status": "done", "error": "", "host": "here"},
+                            "role": "ceiling" if name == FULL_DATA else "strategy",
+                            "takes_all": name == FULL_DATA,
+                            **{"metric": metric, "higher_is_better": up, "round": r},
+                            **{"value": value if up else -value, "n_labelled": labels},
+                            **{"seconds_fit": 1.0, "seconds_score": 0.5, "seconds_choose": 0.25},
+                        }
+                    )
+                    rows[-1][metric] = rows[-1]["value"]
+    return pd.DataFrame(rows)
+
+
+def parts(text):
+    """Sections of a page by the first word of their heading."""
+    found = re.split(r"<h2[^>]*>", text)[1:]
+    return {re.match(r"\w+", part).group(0): part for part in found}

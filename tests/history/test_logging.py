@@ -567,6 +567,36 @@ def test_progress_bar_starts_at_the_done_rounds_and_shows_the_stage(tmp_path):
     assert stream.getvalue().endswith("ended after 2 rounds\n")
 
 
+def test_progress_leaves_an_error_to_whoever_raises_it(tmp_path):
+    stream = io.StringIO()
+    observer = RoundProgress(stream=stream)
+    observer.run_ended(History(tmp_path, ROUNDS[:2], "the disk is full", failed=True))
+    observer.run_ended(History(tmp_path, ROUNDS[:2], "error: is the name of a rule"))
+    assert stream.getvalue().splitlines() == [
+        "ended after 2 rounds",
+        "ended after 2 rounds: error: is the name of a rule",
+    ]
+
+
+def test_an_error_that_ends_a_run_is_marked_in_what_observers_are_told(learner):
+    seen = []
+
+    class Watch(RoundProgress):
+        def run_ended(self, history):
+            seen.append((history.failed, history.stopped))
+
+    class Broken:
+        def ask(self, index, datamodule, round):
+            raise OSError("no paper")
+
+    with pytest.raises(OSError, match="no paper"):
+        learner(oracle=Broken(), observers=[Watch(stream=io.StringIO())]).run()
+    assert seen == [(True, "error: no paper")]
+    history = learner(overwrite=True, observers=[Watch(stream=io.StringIO())]).run()
+    assert not history.failed
+    assert [failed for failed, _ in seen] == [True, False]
+
+
 def test_progress_without_a_known_number_of_rounds(tmp_path):
     stream = io.StringIO()
     play(RoundProgress(stream=stream), tmp_path, ROUNDS[:1], rounds=None)

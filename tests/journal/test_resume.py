@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from lightning_al.identity import differences, digest, plain
 from lightning_al.journal.journal import JournalError, read_journal
-from lightning_al.journal.run_folder import RunFolder
+from lightning_al.journal.run_folder import FolderBusy, RunFolder
 from lightning_al.oracles import SimulatedOracle
 from lightning_al.posteriors import MCDropout
 from lightning_al.ranks.ranks import ALONE
@@ -142,7 +142,7 @@ def test_another_process_in_the_folder_is_refused(learner):
         os._exit(0)
     try:
         assert os.read(ready, 4) == b"held"
-        with pytest.raises(RuntimeError, match="another process is running"):
+        with pytest.raises(FolderBusy, match="another process is running"):
             learner(overwrite=True).run()
         assert len(read_journal(run_dir / "journal.jsonl")[0]) == 1  # nothing was overwritten
     finally:
@@ -156,7 +156,7 @@ def test_a_second_run_inside_this_process_is_refused(learner):
         def ask(self, index, datamodule, round):
             learner(oracle=Nested(), datamodule=small.datamodule()).run()
 
-    with pytest.raises(RuntimeError, match="another process is running"):
+    with pytest.raises(FolderBusy, match="another process is running"):
         learner(oracle=Nested()).run()
 
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 from helpers.policy_worlds import BUDGET, FORMS, HISTORY, made, network, told
 
-from lightning_al.policies import Exported, FlexiblePolicy, Policy, SetPolicy
-from lightning_al.policies.export import write
+from lightning_al.policies import Exported, FlexiblePolicy, Policy, SetPolicy, export
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -33,6 +32,10 @@ for form in forms:
         answers[f"{form}{n}-one"] = one.numpy()
 np.savez(f"{folder}/answers.npz", **answers)
 """
+
+
+def write(policy, path):
+    return export.write(policy.network, policy._engine, policy.card, path)
 
 
 def test_a_fresh_process_answers_as_the_policy_for_every_length_of_history(tmp_path):

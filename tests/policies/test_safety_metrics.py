@@ -1,15 +1,9 @@
-"""Safety and time of queries: closed forms, batches, and several processes' states."""
+"""Safety of queries: closed forms, batches, and several processes' states."""
 
 import pytest
 import torch
 
-from lightning_al.policies.safety_metrics import (
-    QueryTime,
-    SafeArea,
-    SafeShare,
-    UnsafeDistance,
-    connected,
-)
+from lightning_al.policies.safety_metrics import SafeArea, SafeShare, UnsafeDistance
 
 
 def measured(metric, *batches):
@@ -32,10 +26,6 @@ def test_the_distance_is_that_below_the_threshold():
     assert measured(UnsafeDistance(), z) == pytest.approx(0.5)
     assert measured(UnsafeDistance(), z.abs()) == 0
     assert measured(UnsafeDistance(), z[:, None].expand(-1, 3)) == pytest.approx(0.5)
-
-
-def test_times_are_milliseconds():
-    assert measured(QueryTime(), 0.25, torch.tensor([0.5, 0.75])) == pytest.approx(500)
 
 
 @pytest.mark.parametrize("metric", [SafeShare, UnsafeDistance])
@@ -67,29 +57,3 @@ def test_declarations_are_one_a_point():
         SafeArea().update(torch.ones(3), torch.ones(3))
     with pytest.raises(ValueError, match=r"\[3\] and \[2\]"):
         SafeArea().update(torch.ones(3) > 0, torch.ones(2))
-
-
-def flood(safe, start):
-    """The reachable part, point by point."""
-    reached = start & safe
-    while True:
-        wider = reached.clone()
-        for axis in range(safe.ndim):
-            for step in (1, -1):
-                moved = reached.roll(step, axis)
-                edge = 0 if step == 1 else -1
-                moved.select(axis, edge).fill_(False)
-                wider |= moved & safe
-        if torch.equal(wider, reached):
-            return reached
-        reached = wider
-
-
-@pytest.mark.parametrize("shape", [(40,), (12, 9), (6, 5, 4)])
-def test_the_connected_part_is_what_a_flood_reaches(shape):
-    drawn = torch.Generator().manual_seed(len(shape))
-    for share in (0.4, 0.6, 0.8):
-        safe = torch.rand(shape, generator=drawn) < share
-        start = torch.rand(shape, generator=drawn) < 0.1
-        assert torch.equal(connected(safe, start), flood(safe, start))
-    assert not connected(safe, torch.zeros(shape, dtype=torch.bool)).any()

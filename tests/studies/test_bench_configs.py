@@ -2,21 +2,18 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from lightning_al.assembly.shipped import config_path, list_benches, list_configs
 from lightning_al.benchmark.execute import execute
 from lightning_al.benchmark.grid import read_bench
+from lightning_al.benchmark.study import Evidence, study_of
 from lightning_al.cli import main
-from lightning_al.studies.pyrelational.cells import (
-    Cell,
-    Honest,
-    PublishedStrategy,
-    compare,
-    constant_reference,
-    honest,
-    published,
-)
+from lightning_al.studies import PyRelational
+from lightning_al.studies.pyrelational.cells import Cell, compare, published
+from lightning_al.studies.pyrelational.honest_track import Honest, constant_reference, honest
+from lightning_al.studies.pyrelational.published_rules import PublishedStrategy
 
 BENCHES = list_benches()
 
@@ -52,8 +49,7 @@ CHEAP = [
     for spec in {
         (s.place["model"], s.place["strategy"], s.metric): s
         for s in reversed(read_bench(config_path(name)).runs)
-        if s.place["data"] in ("digits", "diabetes", "breast", "synthreg1")
-        and s.place["strategy"] != "full data"
+        if s.place["data"] in ("digits", "diabetes", "breast", "synthreg1") and not s.takes_all
     }.values()
 ]
 
@@ -141,13 +137,98 @@ def test_a_constant_has_the_area_of_its_error():
 
 
 def test_nothing_run_is_said_of_every_cell():
-    import pandas as pd
-
     nothing = pd.DataFrame()
     cells = compare(nothing, {("glass", "cold", "random"): "FileNotFoundError: no glass.data"})
     assert all(c.verdict.startswith("not run") for c in cells)
     assert any("no glass.data" in c.verdict for c in cells)
     assert not any(row.holds for row in honest(nothing, {}))
+
+
+# --- the verdict behind bench --------------------------------------------------------------------
+
+
+def results(bench, shift=0.0):
+    """Runs of a grid whose areas are the printed means, spread as printed; then moved."""
+    cells = {(c.data, c.start, c.strategy): c for c in published()}
+    rows = []
+    for spec in bench.runs:
+        found = cells.get(tuple(spec.place[k] for k in ("data", "start", "strategy")))
+        mean, deviation = (float(found.mean), float(found.deviation)) if found else (0.0, 0.0)
+        # five values with just this mean and population deviation
+        value = mean * (1 + shift) + deviation * (spec.place["fold"] - 2) / 2**0.5
+        part = {"role": spec.role, "takes_all": spec.takes_all, "metric": spec.metric}
+        for r, n in enumerate((10, 11)):  # by unit steps: half the sum over two points
+            rows.append(
+                {
+                    **{"run_id": spec.run_id, **spec.place, **part, "round": r, "n_labelled": n},
+                    **{"higher_is_better": spec.higher_is_better, "value": 2 * value},
+                    **{"status": "done", "error": "", "seconds_fit": 0.0},
+                    **{"seconds_score": 0.0, "seconds_choose": 0.0},
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def judged(name, frame):
+    bench = read_bench(config_path(name))
+    return study_of(bench.study).verdict(bench.runs, Evidence(frame, bench.facts()))
+
+
+def test_the_exact_cells_hold_where_the_printed_numbers_come_out():
+    bench = read_bench(config_path("pyrelational/exact"))
+    verdict = judged("pyrelational/exact", results(bench))
+    assert verdict.holds
+    assert verdict.lines[-1] == "13 exact"
+    assert len(verdict.lines) == 15  # a head, the cells, the count
+    assert all(line.endswith("exact") for line in verdict.lines[1:-1])
+
+
+def test_one_cell_that_is_off_fails_them_and_is_named():
+    bench = read_bench(config_path("pyrelational/exact"))
+    verdict = judged("pyrelational/exact", results(bench, shift=0.01))
+    assert not verdict.holds
+    assert sum("<- must be" in line for line in verdict.lines) == 13
+    frame = results(bench)
+    one = (frame["data"] == "diabetes") & (frame["start"] == "cold") & (frame["strategy"] == "bald")
+    frame.loc[one, ["status", "error"]] = "failed", "OSError: gone"
+    verdict = judged("pyrelational/exact", frame)
+    assert not verdict.holds
+    (line,) = [line for line in verdict.lines if "must be" in line]
+    assert "diabetes, cold, bald" in line
+    assert "not run: OSError: gone" in line
+    assert verdict.lines[-1] == "12 exact, 1 not run"
+
+
+def test_the_tables_hold_without_the_cells_that_nobody_requires():
+    bench = read_bench(config_path("pyrelational/tables"))
+    frame = results(bench)
+    assert judged("pyrelational/tables", frame).lines[-1] == "190 exact"
+    required = {(c.data, c.start, c.strategy) for c in published() if c.required}
+    key = list(zip(frame["data"], frame["start"], frame["strategy"], strict=True))
+    free = pd.Series([k not in required for k in key])
+    frame.loc[free, "value"] *= 3
+    verdict = judged("pyrelational/tables", frame)
+    assert verdict.holds
+    assert "differs" in verdict.lines[-1]
+
+
+def test_the_honest_track_wants_a_strategy_on_top_of_each_row(monkeypatch):
+    monkeypatch.setattr(
+        "lightning_al.studies.pyrelational.honest_track.constant_reference", lambda *_: 1e9
+    )
+    bench = read_bench(config_path("pyrelational/honest"))
+    verdict = judged("pyrelational/honest", results(bench, shift=-0.9))
+    assert verdict.holds
+    assert verdict.lines[-1].startswith("90 of 90 cells")
+    assert "in 18 of 18 rows" in verdict.lines[-1]
+    verdict = judged("pyrelational/honest", results(bench, shift=0.01))
+    assert not verdict.holds
+    assert verdict.lines[-1].startswith("0 of 90 cells")
+
+
+def test_an_unknown_track_is_refused():
+    with pytest.raises(ValueError, match="track is one of tables, honest, got 'honst'"):
+        PyRelational("honst")
 
 
 def test_an_unknown_rule_is_refused():

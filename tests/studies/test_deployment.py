@@ -9,11 +9,15 @@ from scipy import stats
 
 from lightning_al.assembly.shipped import config_path
 from lightning_al.benchmark.execute import execute
-from lightning_al.benchmark.grid import RunSpec, read_bench
+from lightning_al.benchmark.grid import read_bench
+from lightning_al.benchmark.run_spec import RunSpec
+from lightning_al.benchmark.shown_numbers import spread
 from lightning_al.benchmark.statistics import Interval, bootstrap_mean
+from lightning_al.benchmark.study import study_of
 from lightning_al.datamodules import problems
-from lightning_al.studies.asal.deployment import deployment, paired_t, per_query
-from lightning_al.studies.asal.deployment_table import columns, markdown, sentences, spread
+from lightning_al.studies import Asal
+from lightning_al.studies.asal.deployment import Plan, deployment, paired_t, per_query
+from lightning_al.studies.asal.deployment_table import columns, markdown, sentences
 
 T = 3
 RANDOM = (1.0, 1.2, 1.4, 1.6, 1.8)
@@ -33,6 +37,7 @@ def runs(name, finals, *, share=1.0, fit=0.1, query=0.002, model=True, data="tow
                 {
                     **{"run_id": f"{data}-{name}-{seed}", "data": data, "model": "gp"},
                     **{"strategy": name, "start": "", "query_size": 1, "fold": -1, "seed": seed},
+                    **{"role": "strategy", "takes_all": False},
                     **{"status": "done", "error": "", "metric": "test/rmse", "value": error},
                     **{"higher_is_better": False, "host": "", "round": r, "n_labelled": 5 + r},
                     **{"test/rmse": error, "test/nll": 2 * error, "n_acquired": int(asked)},
@@ -56,8 +61,12 @@ def policy(gaps=GAPS, **more):
     return runs("policy", finals, **{"model": False, **more})
 
 
+def planned(**more):
+    return Plan("random", "policy", ("safe-gp-al", "gp-al"), **more)
+
+
 def found(frame, **how):
-    return {row.strategy: row for row in deployment(frame, **how)}
+    return {row.strategy: row for row in deployment(frame, how.pop("plan", planned()), **how)}
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -123,12 +132,13 @@ def test_a_single_query_is_its_own_figure():
 def test_what_the_results_do_not_hold_is_not_a_number():
     frame = table(runs("a", RANDOM), runs("random", RANDOM))
     bare = frame.drop(columns=["safe_share", "unsafe_distance", "test/nll", "test/rmse"])
-    rows = deployment(bare)
+    rows = deployment(bare, planned())
     assert [row.words for row in rows] == [(), ()]
     assert all(math.isnan(r.safe_share.mean) and not r.unsafe and r.rmse.n == 0 for r in rows)
-    assert [c.field for c in columns(rows)] == ["ms_fit", "ms_query"]
-    every = [c.field for c in columns(deployment(frame))]
-    assert every == ["rmse", "nll", "safe_share", "unsafe_distance", "ms_fit", "ms_query"]
+    assert [c.field for c in columns(rows)] == ["ms_fit", "ms_query", "ms_first"]
+    assert columns(rows, times=False) == []
+    every = [c.field for c in columns(deployment(frame), times=False)]
+    assert every == ["rmse", "nll", "safe_share", "unsafe_distance"]
     assert deployment(pd.DataFrame()) == []
 
 
@@ -185,7 +195,7 @@ def test_the_other_strategies_are_corrected_among_themselves():
     [(0.95, 0.05, False), (0.9499, 0.05, True), (0.9499, 0.1, False), (0.0, 1.0, False)],
 )
 def test_too_few_safe_queries_are_flagged(share, gamma, flagged):
-    rows = found(table(policy(share=share), runs("random", RANDOM)), gamma=gamma)
+    rows = found(table(policy(share=share), runs("random", RANDOM)), plan=planned(gamma=gamma))
     assert rows["policy"].unsafe == flagged
     assert not rows["random"].unsafe
     text = f"under {100 - 100 * gamma:g} % safe queries at gamma = {gamma:g}"
@@ -201,26 +211,59 @@ def test_what_failed_is_not_run():
     assert rows["dad"].verdict == "not run: LookupError: no policy (5 of 5 runs)"
     assert (rows["dad"].runs, rows["dad"].rmse.n) == (0, 0)
     assert (rows["policy"].runs, rows["policy"].pairs) == (4, 4)
-    assert rows["policy"].words[-1] == "some runs failed: it broke (1 of 5 runs)"
+    assert rows["policy"].missing == "some runs failed: it broke (1 of 5 runs)"
+    assert rows["policy"].verdict.endswith("; some runs failed: it broke (1 of 5 runs)")
     other = table(runs("policy", RANDOM, data="lgbb", status="failed", error="FileNotFoundError"))
-    both = deployment(pd.concat([frame, other]))
+    both = deployment(pd.concat([frame, other]), planned())
     assert [row.name for row in both] == ["lgbb", "townsend", "townsend", "townsend"]
     assert both[0].verdict == "not run: FileNotFoundError (5 of 5 runs)"
 
 
-@pytest.mark.parametrize(
-    ("how", "why"),
-    [({"variant": "lagged"}, "'corrected' or 'published', got 'lagged'"), ({"gamma": 2}, "gamma")],
-)
-def test_unknown_settings_are_refused(how, why):
-    with pytest.raises(ValueError, match=why):
-        deployment(table(policy()), **how)
+def test_unknown_settings_are_refused():
+    with pytest.raises(ValueError, match="'corrected' or 'published', got 'lagged'"):
+        deployment(table(policy()), variant="lagged")
+    with pytest.raises(ValueError, match="gamma is a probability"):
+        Asal(gamma=2)
+    named = {"name": "asal", "subject": "polcy", "baselines": ["gp-al", "random", "sparse"]}
+    with pytest.raises(ValueError, match=r"grid, which has policy, .*; got polcy, sparse"):
+        study_of(named).check(SHIPPED.runs)
+
+
+def test_the_subject_is_the_one_that_is_named():
+    named = Plan("random", "dad", ("gp-al",))
+    frame = table(
+        policy(), runs("dad", RANDOM, query=0.02), runs("gp-al", RANDOM), runs("random", RANDOM)
+    )
+    rows = found(frame, plan=named)
+    assert {n for n, row in rows.items() if row.subject} == {"dad"}
+    assert next(iter(rows)) == "dad"
+    assert [n for n, row in rows.items() if "times as" in row.verdict] == ["dad"]
+    assert rows["policy"].p == pytest.approx(2 * paired_t(GAPS))  # one of two now, corrected
+    assert rows["dad"].p == 1
+    assert not any(row.subject for row in found(frame, plan=Plan("random")).values())
+
+
+def test_without_names_two_are_compared_with_each_other():
+    two = table(policy(), runs("gp-al", RANDOM))
+    rows = found(two, plan=Plan("gp-al"))
+    assert rows["policy"].subject
+    assert rows["policy"].words[0] == "better than gp-al at n = 5"
+    assert rows["policy"].words[-1] == "a query 51 times as fast as gp-al's"
+    free = table(policy(), runs("random", RANDOM, model=False))  # a price without a model's is none
+    assert "times as" not in found(free, plan=Plan("random"))["policy"].verdict
+
+
+def test_ceilings_are_no_rows_whatever_they_are_called():
+    ceiling = runs("policy-at-best", RANDOM, role="ceiling")
+    assert set(found(table(policy(), runs("random", RANDOM), ceiling))) == {"policy", "random"}
+    named = runs("full data", RANDOM)
+    assert "full data" in found(table(policy(), named))
 
 
 def test_the_table_as_text():
     broken = runs("dad", RANDOM[:1], status="failed", error="no | policy")[:1]
     frame = table(policy(share=0.5), runs("random", RANDOM, share=0.9), broken)
-    rows = deployment(frame)
+    rows = deployment(frame, planned())
     lines = markdown(rows).splitlines()
     assert len(lines) == 2 + 3
     cells = [line.replace("\\|", "").count("|") for line in lines]
@@ -233,6 +276,7 @@ def test_the_table_as_text():
         "under 95 % safe queries at gamma = 0.05: random.",
         "dad: not run: no | policy (1 of 1 runs).",
     ]
+    assert list(sentences(rows, missing=False)) == said[:-1]
 
 
 # --- the shipped grid ----------------------------------------------------------------------------

@@ -13,13 +13,14 @@ from PIL import Image
 from lightning_al.benchmark.bench import run_bench
 from lightning_al.benchmark.grid import read_bench
 from lightning_al.benchmark.report import write_report
+from lightning_al.benchmark.results import Results
 from lightning_al.cli import main
 from lightning_al.datamodules import problems
 from lightning_al.policies import Policy, SetPolicy
-from lightning_al.studies.asal.deployment import deployment
+from lightning_al.studies.asal.deployment import Plan, deployment
 from lightning_al.studies.asal.maps import draw
 from lightning_al.studies.asal.safe_area import area_of
-from lightning_al.studies.asal.traces import Trace, read_trace, run_folders
+from lightning_al.studies.asal.traces import Trace, read_trace
 
 T = 3
 GP = {"hyperparameters": "fixed", "standardize": False, "metrics": ["rmse", "nll"]}
@@ -52,6 +53,7 @@ def bench(tmp_path_factory):
     safe = {"outputs": 2, "safety": True}
     given = {
         "metric": "test/rmse",
+        "study": {"name": "asal", "subject": "policy", "baselines": ["safe-gp-al"]},
         "seeds": 1,
         "common": {
             **{"query_size": 1, "budget": T},
@@ -114,6 +116,34 @@ def test_a_run_folder_says_where_it_asked(bench, data, strategy):
         assert not trace.unsafe.any()
 
 
+def test_outcomes_are_what_the_data_module_calls_them(tmp_path, monkeypatch):
+    kind = "lightning_al.datamodules.ProblemPoolDataModule"
+    monkeypatch.setattr("lightning_al.datamodules.problem_data.MEASURES", ("y", "gap"))
+    monkeypatch.setattr(f"{kind}.safety", "gap", raising=False)
+    file = tmp_path / "run.yaml"
+    safe = block("townsend", {"outputs": 2, "safety": True}, {})
+    run = {"model": safe["models"]["gp"], "data": safe["data"]["townsend"], "budget": 2}
+    run |= {"query_size": 1, "strategy": "safe-variance", "trainer": {"max_epochs": 1}}
+    file.write_text(yaml.safe_dump(run))
+    folder = tmp_path / "run"
+    (history,) = main(
+        ["run", "--config", str(file), "--run_dir", str(folder), "--progress", "false"]
+    )
+    labelled = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    answers = [r for r in labelled if r["event"] == "labelled"]
+    assert all("gap" in json.dumps(r) for r in answers)
+    trace = read_trace(folder)
+    _, g = problems.problem("townsend").truth(torch.from_numpy(trace.queries))
+    assert np.abs(trace.z - g.numpy()).max() < 0.5
+    share = history.rounds[-1].metrics["safe_share"]
+    assert 1 - trace.unsafe.mean() == pytest.approx(share)
+    _, start = problems.problem("townsend").truth(torch.from_numpy(trace.initial))
+    assert np.abs(trace.initial_z - start.numpy()).max() < 0.5
+    monkeypatch.setattr(f"{kind}.safety", "gape", raising=False)
+    with pytest.raises(ValueError, match="'gape' as its safety, and measures y, gap"):
+        read_trace(folder)
+
+
 def test_strategies_of_a_seed_begin_alike(bench):
     first, _ = trace_of(bench, "branin", "policy")
     second, _ = trace_of(bench, "branin", "random")
@@ -124,7 +154,7 @@ def test_strategies_of_a_seed_begin_alike(bench):
 
 def test_what_cannot_be_drawn_is_left_out(bench, tmp_path, monkeypatch):
     root, frame, _ = bench
-    folders = run_folders(root, frame)
+    folders = Results(root).folders(frame)
     done = set(frame.loc[frame["status"] == "done", "run_id"])
     assert done <= set(folders)
     run_id = frame.loc[frame["data"] == "branin", "run_id"].iloc[0]
@@ -261,14 +291,15 @@ def test_the_page_shows_maps_safety_and_time(bench):
 
 def test_the_table_follows_from_the_runs(bench):
     _, frame, _ = bench
-    rows = {(row.name, row.strategy): row for row in deployment(frame)}
+    plan = Plan("random", "policy", ("safe-gp-al",))
+    rows = {(row.name, row.strategy): row for row in deployment(frame, plan)}
     assert len(rows) == 8
     assert rows["fluid-system", "random"].verdict.startswith("not run: FileNotFoundError")
     row = rows["townsend", "policy"]
     mine = frame[(frame["data"] == "townsend") & (frame["strategy"] == "policy")]
     last, before = (mine[mine["round"] == r]["test/rmse"].mean() for r in (T, T - 1))
     assert row.rmse.mean == pytest.approx(last)
-    lagged = {(r.name, r.strategy): r for r in deployment(frame, variant="published")}
+    lagged = {(r.name, r.strategy): r for r in deployment(frame, plan, variant="published")}
     assert lagged["townsend", "policy"].rmse.mean == pytest.approx(before)
     assert row.ms_needed == pytest.approx(row.ms_query.mean)
     other = rows["townsend", "safe-gp-al"]

@@ -58,6 +58,8 @@ def area_of(trace: Trace, *, gamma: float = GAMMA, side: int = SIDE) -> dict[str
         -1, trace.problem.dimension
     )
     _, g = trace.problem.truth(grid)
+    if g is None:
+        return None
     task = GPRegression(1, hyperparameters="gamma")
     with seeded(0, 0, "safe area"):  # of the starts of the search
         task.learn(x, z)
@@ -68,12 +70,13 @@ def area_of(trace: Trace, *, gamma: float = GAMMA, side: int = SIDE) -> dict[str
     return {name: float(value) for name, value in metric.compute().items()}
 
 
-def areas(setting: Setting, folders: Mapping[str, Path]) -> Sequence[Area]:
+def areas(setting: Setting, folders: Mapping[str, Path], *, gamma: float = GAMMA) -> Sequence[Area]:
     """Of each strategy, the largest part found first; empty where no truth is known.
 
     Args:
         setting: whose runs.
         folders: run id -> folder of its journal.
+        gamma: tolerance.
     """
     found: dict[str, list[dict[str, float]]] = {}
     columns = (setting.runs[name].astype(str) for name in ("run_id", "strategy"))
@@ -81,7 +84,7 @@ def areas(setting: Setting, folders: Mapping[str, Path]) -> Sequence[Area]:
         if run_id not in folders:
             continue
         trace = read_trace(folders[run_id], strategy)
-        area = None if trace is None else area_of(trace)
+        area = None if trace is None else area_of(trace, gamma=gamma)
         if area is None:
             return ()  # the data of all runs of a setting are the same
         found.setdefault(strategy, []).append(area)

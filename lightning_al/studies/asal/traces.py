@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,13 +22,25 @@ from lightning_al.rounds.parts import strategy_name
 from lightning_al.spec import find
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from lightning_al.benchmark.summary import Setting
 
-__all__ = ["Trace", "read_trace", "run_folders"]
+__all__ = ["Landscape", "Trace", "first_traces", "read_trace", "rebuilt"]
 
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
+
+
+@runtime_checkable
+class Landscape(Protocol):
+    """What the ``problem`` of a data module has where its truth is known."""
+
+    name: str
+    dimension: int
+
+    def truth(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The target [n] and the safety [n] (None without one) at places [n, D], without noise."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,12 +48,12 @@ class Trace:
     """One run on a problem whose truth is known; inputs in [0, 1]^D, D <= 2."""
 
     strategy: str
-    problem: Any  # truth(x [n, D]) -> (f [n], g [n] or None)
+    problem: Landscape
     initial: Array  # [N0, D]
     initial_y: Array  # [N0]
     queries: Array  # [T, D], first to last
-    y: Array  # [T], as measured
-    z: Array | None = None  # [T]; a query is safe where z >= 0
+    y: Array  # [T] target, as measured
+    z: Array | None = None  # [T] safety, where it is measured; a query is safe where z >= 0
     initial_z: Array | None = None  # [N0]
 
     @property
@@ -67,15 +79,17 @@ def read_trace(folder: Path, name: str | None = None) -> Trace | None:
     if not records:
         return None
     config = records[0]["config"]
-    datamodule = _rebuilt(config.get("data"))
+    datamodule = rebuilt(config.get("data"))
     problem = getattr(datamodule, "problem", None)
-    if problem is None or not hasattr(problem, "truth") or problem.dimension > 2:
+    if not isinstance(problem, Landscape) or problem.dimension > 2:
         return None
     datamodule.start(records[0]["seed"])
     standing = Standing.of(records, folder)
     initial = datamodule.labelled
+    measures, safety = tuple(datamodule.outcomes.names), datamodule.outcomes.safety
+    target = next(name for name in measures if name != safety)
     x = _inputs(datamodule, initial)
-    targets = datamodule.labels(initial).reshape(len(initial), -1)
+    targets = datamodule.labels(initial).reshape(len(initial), len(measures))
     queries, answers = [x[:0]], []
     for done in standing.committed:
         if not standing.has(done.round, "labelled"):
@@ -86,44 +100,25 @@ def read_trace(folder: Path, name: str | None = None) -> Trace | None:
         given = ~(answer.mask("refused", n) | answer.mask("pending", n))
         queries.append(place.double().reshape(n, -1)[given])
         answers.append(answer.rows(given).values)
+    begun = dict(zip(measures, targets.double().numpy().T, strict=True))
     measured = {
         name: torch.cat([values[name].double().flatten() for values in answers]).numpy()
-        for name in ("y", "z")
+        for name in measures
         if answers and all(name in values for values in answers)
     }
     return Trace(
         name or strategy_name(config.get("strategy", "this run"), None),
         problem,
         x.numpy(),
-        targets[:, 0].double().numpy(),
+        begun[target],
         torch.cat(queries).numpy(),
-        measured.get("y", np.full(sum(map(len, queries)), np.nan)),
-        measured.get("z"),
-        targets[:, 1].double().numpy() if targets.shape[1] > 1 else None,
+        measured.get(target, np.full(sum(map(len, queries)), np.nan)),
+        None if safety is None else measured.get(safety),
+        None if safety is None else begun[safety],
     )
 
 
-def run_folders(root: Path, frame: pd.DataFrame) -> dict[str, Path]:
-    """Run id -> folder, of those runs of a benchmark, or of one run, whose journals lie here.
-
-    Args:
-        root: folder of the benchmark or of the run.
-        frame: its tidy table.
-    """
-    if (root / "journal.jsonl").exists():
-        names = dict(zip(frame["strategy"], frame["run_id"], strict=True))
-        found = {}
-        for folder in (root, root / "baseline"):
-            records, _ = read_journal(folder / "journal.jsonl")
-            if records:
-                own = strategy_name(records[0]["config"].get("strategy", "this run"), None)
-                found[str(names.get(own, own))] = folder
-        return found
-    folders = {str(run): root / "runs" / str(run) for run in frame["run_id"].unique()}
-    return {run: path for run, path in folders.items() if (path / "journal.jsonl").exists()}
-
-
-def _rebuilt(spec: Any) -> Any:
+def rebuilt(spec: Any) -> Any:
     """The data module that a run's settings name; None where it cannot be built here."""
     if not isinstance(spec, Mapping) or "class_path" not in spec:
         return None
@@ -139,4 +134,25 @@ def _rebuilt(spec: Any) -> Any:
 
 def _inputs(datamodule: Any, index: Any) -> torch.Tensor:
     found: torch.Tensor = datamodule.items.inputs(index)
-    return found.double().reshape(len(index), -1)
+    return found.double().reshape(len(index), datamodule.problem.dimension)
+
+
+def first_traces(setting: Setting, folders: Mapping[str, Path]) -> list[Trace]:
+    """Of each strategy, the run of the least seed whose folder lies here, the best strategy first.
+
+    Empty where one of them cannot be drawn: the data of all strategies of a setting are the same.
+
+    Args:
+        setting: whose runs; those that label everything at once are left out.
+        folders: run id -> folder of its journal.
+    """
+    runs = setting.gradual
+    runs = runs[runs["run_id"].isin(list(folders))].sort_values(["seed", "fold"])
+    first = dict(reversed([(r.strategy, r.run_id) for r in runs.itertuples()]))
+    found = []
+    for name in (n for n in setting.order if n in first):
+        trace = read_trace(folders[first[name]], name)
+        if trace is None:
+            return []
+        found.append(trace)
+    return found
