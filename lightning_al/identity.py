@@ -162,7 +162,7 @@ def array_digest(value: torch.Tensor | np.ndarray) -> str:
     tensor = torch.as_tensor(value).detach().cpu().contiguous()
     raw = tensor.reshape(-1).view(torch.uint8).numpy()
     kind = str(tensor.dtype).removeprefix("torch.")
-    return f"{kind} {list(tensor.shape)} #{hashlib.sha256(raw).hexdigest()[:12]}"
+    return f"{kind} {list(tensor.shape)} #{hashlib.sha256(raw.tobytes()).hexdigest()[:12]}"
 
 
 def module_portrait(

@@ -85,7 +85,9 @@ class GreedyOracle:
             LookupError: no such metric.
         """
         sign = 1 if self.higher_is_better else -1
-        left, picks, values = candidates.index.tolist(), [], []
+        left: list[int] = candidates.index.tolist()
+        picks: list[int] = []
+        values: list[float] = []
         for _ in range(k):
             order = torch.randperm(len(left), generator=generator)[: self.candidates]
             tried = {left[i]: self._value(candidates, [*picks, left[i]]) for i in order.tolist()}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_al.records import Answers
+from lightning_al.records import Answers, Later
 
 from .noisy import blur, check_rates, confuse, confusion_matrix, matrix_for, refuse_numbers
 from .wrapper import Wrapper, keyed, noise_rows
@@ -172,9 +172,11 @@ class CommitteeOracle(Wrapper):
             return each * self.asked
         return who.double() @ torch.tensor(self.costs, dtype=torch.float64)
 
-    def collect(self, index: Tensor, asked: Tensor, datamodule: Any, round: int) -> Answers:
+    def collect(self, index: Tensor, asked: Tensor, datamodule: Any, round: int) -> Answers | Later:
         """The late answers; they were paid when they were asked for."""
         late = super().collect(index, asked, datamodule, round)
+        if isinstance(late, Later):
+            return late
         return replace(late, cost=torch.zeros(len(index), dtype=torch.float64))
 
     def price(self, index: Tensor, datamodule: Any) -> Tensor:

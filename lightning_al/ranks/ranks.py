@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Trainer
 from torch import Tensor
 
 from .orphans import children_watch_this_process, die_with_parent
@@ -145,7 +145,7 @@ class Ranks:
                 "and settings (look for unseeded draws in the data set or in `initial`)"
             )
 
-    def sync_weights(self, task: LightningModule) -> None:
+    def sync_weights(self, task: torch.nn.Module) -> None:
         """Parameters and buffers of rank 0, on every rank (batch statistics differ after a fit).
 
         A state of another shape than here, or of more than tensors (a task that was fitted on rank

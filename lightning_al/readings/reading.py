@@ -25,7 +25,11 @@ class Reading(Protocol):
 
     kind: ClassVar[str]  # "classification" or "regression": which strategies are for it
     gives: ClassVar[frozenset[str]]  # fields that it can be read for
-    members: bool
+
+    @property
+    def members(self) -> bool:
+        """Whether outputs have the posterior samples on their second axis."""
+        ...
 
     def fields(self, raw: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
         """Those of ``gives`` that ``needs`` names, of raw outputs [n, S, *item].

@@ -24,7 +24,7 @@ def limited(trainer: Any, batches: int = BATCHES) -> Any:
     loops = trainer.fit_loop
     if loops.max_epochs is None or loops.max_epochs != 0:
         loops.max_epochs = 1
-    loops.min_epochs, loops.min_steps = None, None
+    loops.min_epochs, loops.epoch_loop.min_steps = None, None
     trainer.check_val_every_n_epoch = 1
     trainer.val_check_interval = 1.0
     trainer.num_sanity_val_steps = 0
@@ -36,7 +36,7 @@ def limited(trainer: Any, batches: int = BATCHES) -> Any:
 
 def monitored(callbacks: Any) -> dict[str, str]:
     """Metrics that callbacks wait for, each with the name of a callback's class."""
-    found = {}
+    found: dict[str, str] = {}
     for callback in callbacks:
         name = getattr(callback, "monitor", None)
         if isinstance(name, str):

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -21,10 +22,25 @@ Made = TypeVar("Made", covariant=True)
 class Family(Protocol[Made]):
     """What a reader needs of a :class:`lightning_al.registry.Registry`."""
 
-    kind: str
-    plural: str
-    contract: type[Any] | None
-    suffix: str
+    @property
+    def kind(self) -> str:
+        """What the members are, for messages."""
+        ...
+
+    @property
+    def plural(self) -> str:
+        """Several of them."""
+        ...
+
+    @property
+    def contract(self) -> type[Any] | None:
+        """What every member satisfies."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """An end of all names that may be left out."""
+        ...
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -37,6 +53,34 @@ class Family(Protocol[Made]):
     def __contains__(self, name: object) -> bool: ...
 
     def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class _Unnamed:
+    """A family without names: members are given by their paths."""
+
+    kind: str
+    contract: type[Any] | None
+    suffix: str = ""
+
+    @property
+    def plural(self) -> str:
+        """Of the kind."""
+        return f"{self.kind}s"
+
+    def names(self) -> list[str]:
+        """None."""
+        return []
+
+    def factory(self, name: str) -> Callable[..., Any]:
+        """There is none."""
+        raise LookupError(f"no {self.kind} named {name!r}; give its import path")
+
+    def __contains__(self, name: object) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return 0
 
 
 def read(spec: Any, registry: Family[T]) -> T:
@@ -205,7 +249,7 @@ def _ready(value: Any, parameter: Parameter, who: str, takes: Signature) -> Any:
     if isinstance(value, Mapping) and "class_path" in value and not mappings(parameter.hint):
         for part in parts(parameter.hint):
             if isinstance(part, type) and part is not object:
-                return read(value, Registry(part.__name__, contract=part))
+                return read(value, _Unnamed(part.__name__, part))
     try:
         return converted(value, parameter.hint)
     except TypeError:

@@ -179,7 +179,8 @@ class GPyTorchRegression(GPRegression):
         wanted, models = self.hyperparameters != "fixed", list(self.models)
         for d, model in enumerate(models):
             fit_model(model, self.x, self.y[:, d], self.search, hyperparameters=wanted)
-            self.noise[d] = model.likelihood.noise.detach().squeeze()
+            likelihood: Any = model.likelihood
+            self.noise[d] = likelihood.noise.detach().squeeze()
 
     def _assemble(self, *, choose: bool) -> None:
         """Build the models for the labelled set at hand."""

@@ -95,6 +95,7 @@ def read_trace(folder: Path, name: str | None = None) -> Trace | None:
         if not standing.has(done.round, "labelled"):
             continue
         asked = standing.acquisition(done.round)
+        assert asked is not None  # it was answered
         place = asked.x if asked.x is not None else _inputs(datamodule, asked.index)
         answer, n = standing.answers(done.round), len(asked)
         given = ~(answer.mask("refused", n) | answer.mask("pending", n))
