@@ -63,8 +63,10 @@ def _type(name: str, annotation: Any, facts: Option) -> Any:
         return getattr(import_module(module), attribute) | None
     if name in TYPES:
         return TYPES[name]
+    if not isinstance(annotation, str):
+        return annotation
     plain = {"str": str, "int": int, "bool": bool, "float": float, "Path": str}
-    words = [word.strip() for word in str(annotation).split("|")]
+    words = [word.strip() for word in annotation.split("|")]
     found: Any = None
     for word in dict.fromkeys(plain.get(word) for word in words):
         found = word if found is None else found | word

@@ -15,7 +15,9 @@ from typing import Any
 
 import yaml
 
+from lightning_al.assembly.command_plan import CommandPlan, grid_keys
 from lightning_al.history.metric_names import larger_is_better
+from lightning_al.records import RunPlan
 from lightning_al.spec import find, signature
 from lightning_al.strategies import resolve
 
@@ -31,11 +33,8 @@ WHOLE = {
     *("metric", "higher_is_better", "area", "reference", "ceilings", "grids", "title"),
     *("vary_split", "study"),
 }
-RUN = {
-    *("model", "data", "trainer", "strategy", "posterior", "oracle", "adapter", "stopping"),
-    *("query_size", "budget", "weights", "restore", "optimizer", "lr_scheduler"),
-    *("memory_budget", "features", "first", "cost_budget", "hit_ratio_at"),
-}
+COMPONENTS = {"model", "data", "trainer", "optimizer", "lr_scheduler"}
+"""What a run is made of beside its options."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,21 @@ def read_bench(path: Path, **changes: Any) -> BenchConfig:
     return bench_of(given, name=path.name, **changes)
 
 
-def bench_of(given: Mapping[str, Any], *, name: str = "benchmark", **changes: Any) -> BenchConfig:
-    """The benchmark that some settings describe; see :func:`read_bench`."""
+def bench_of(
+    given: Mapping[str, Any],
+    *,
+    name: str = "benchmark",
+    plan: type[RunPlan] = CommandPlan,
+    **changes: Any,
+) -> BenchConfig:
+    """The benchmark that some settings describe; see :func:`read_bench`.
+
+    Args:
+        given: the settings.
+        name: of the file, for messages.
+        plan: whose options the runs have.
+        changes: settings that replace those given.
+    """
     given = dict(given)
     blocks = [{**given, **block} for block in given.pop("grids", None) or [{}]]
     allowed = BLOCK | WHOLE
@@ -101,7 +113,7 @@ def bench_of(given: Mapping[str, Any], *, name: str = "benchmark", **changes: An
     AREAS.factory(given.get("area", "budget"))
     study = study_of(given.get("study"))
     runs: dict[str, RunSpec] = {}
-    for spec in (spec for block in blocks for spec in _product(block, name)):
+    for spec in (spec for block in blocks for spec in _product(block, name, plan)):
         same = runs.setdefault(spec.run_id, spec)
         if same.metric != spec.metric:
             raise ValueError(
@@ -121,7 +133,9 @@ def bench_of(given: Mapping[str, Any], *, name: str = "benchmark", **changes: An
     return bench
 
 
-def _product(block: Mapping[str, Any], name: str) -> Iterator[RunSpec]:
+def _product(
+    block: Mapping[str, Any], name: str, plan: type[RunPlan] = CommandPlan
+) -> Iterator[RunSpec]:
     for axis in ("data", "models", "strategies"):
         if not block.get(axis):
             raise ValueError(f"{name} names no {axis}: give `{axis}:` with at least one entry")
@@ -130,8 +144,9 @@ def _product(block: Mapping[str, Any], name: str) -> Iterator[RunSpec]:
         raise ValueError(f"{name} must name its metric, such as `metric: test/accuracy`")
     higher = bool(block.get("higher_is_better", larger_is_better(metric) is not False))
     common = dict(block.get("common") or {})
-    if unknown := sorted(set(common) - RUN):
-        raise ValueError(f"{name}: common holds {unknown}; it takes {', '.join(sorted(RUN))}")
+    takes = COMPONENTS | grid_keys(plan)
+    if unknown := sorted(set(common) - takes):
+        raise ValueError(f"{name}: common holds {unknown}; it takes {', '.join(sorted(takes))}")
     strategies = [Entry(n, _strategy(n, s)) for n, s in _named(block["strategies"]).items()]
     strategies += ceilings(block.get("ceilings") or (), metric, higher)
     _told_apart(strategies, name)
