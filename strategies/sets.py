@@ -87,7 +87,7 @@ def usable(candidates: Pool) -> tuple[Tensor, Tensor]:
     if candidates.scores is not None:
         fields["the score"] = candidates.scores
     for name, values in fields.items():
-        if name != "index":
+        if name not in ("index", "mask"):
             fine &= _finite(values).to(fine.device)
     return order[fine[order]], order[~fine[order]]
 
