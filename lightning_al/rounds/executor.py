@@ -15,6 +15,7 @@ from lightning_al.fits.workbench import Workbench
 from lightning_al.journal.run_folder import RunFolder
 from lightning_al.journal.standing import Standing
 from lightning_al.oracles.desk import Desk, located
+from lightning_al.protocols import remembers
 from lightning_al.randomness import generator, seeded
 from lightning_al.ranks.ranks import Ranks
 from lightning_al.records import Acquisition, Answers, Later, RunPlan
@@ -150,7 +151,7 @@ class Executor:
         roles = {"strategy": self.parts.strategy, "first": self.parts.first}
         if roles["first"] is roles["strategy"]:
             del roles["first"]
-        return {k: s for k, s in roles.items() if hasattr(s, "load_state_dict")}
+        return {k: s for k, s in roles.items() if remembers(s)}
 
     def _memory(self) -> dict[str, Any]:
         """What the strategies remember, by role; nothing of those that remember nothing."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from lightning_al.strategies import kind_of
 
+from .bandit import Bandit
 from .conformance import check_strategy, rehearsed
 from .world import World
 
-__all__ = ["World", "check_strategy", "kind_of", "rehearsed"]
+__all__ = ["Bandit", "World", "check_strategy", "kind_of", "rehearsed"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_al.protocols import QueryStrategy
+from lightning_al.protocols import QueryStrategy, remembers
 from lightning_al.randomness import seeded
 from lightning_al.records import FIELDS, Acquisition, Pool
 
@@ -86,8 +88,15 @@ def _world(strategy: QueryStrategy, kind: str) -> World:
     return World.make(kind, samples=4 if strategy.members == "many" else 1)
 
 
-def _choose(strategy: QueryStrategy, pool: Pool, k: int, seed: int = 0) -> list[int]:
-    """The choice as a list, after checking what every choice must be."""
+def _choose(
+    strategy: QueryStrategy, pool: Pool, k: int, seed: int = 0, *, learning: bool = False
+) -> list[int]:
+    """The choice as a list, after checking what every choice must be.
+
+    A strategy with a memory is left as it was, but where it is ``learning``.
+    """
+    if remembers(strategy) and not learning:
+        strategy = copy.deepcopy(strategy)
     chosen = strategy.choose(pool, k, torch.Generator().manual_seed(seed))
     _require(isinstance(chosen, Acquisition), f"choose() gave {chosen!r}, expected an Acquisition")
     index = chosen.index
@@ -211,9 +220,41 @@ def _same_seed(strategy: QueryStrategy, kind: str) -> None:
         results.append(_choose(strategy, world.pool(strategy), most_of(strategy), seed=5))
     _require(
         results[0] == results[1] == results[2],
-        f"the same generator seed gave different choices: {results}; "
-        "draw only from the generator and keep no state between calls",
+        f"the same generator seed gave different choices: {results}; draw only from the "
+        "generator, and keep what is learnt across rounds in state_dict / load_state_dict",
     )
+
+
+def _memory(strategy: QueryStrategy, kind: str) -> None:
+    """Two choices in a row are those of a strategy that was saved and read back in between."""
+    if not remembers(strategy):
+        return
+    rounds = [_world(strategy, kind), _world(strategy, kind).changed(lambda t: t.roll(3, 0))]
+    begun = copy.deepcopy(strategy)
+    one, k = copy.deepcopy(strategy), most_of(strategy)
+    straight = [_choose(one, w.pool(one), k, seed, learning=True) for seed, w in enumerate(rounds)]
+    first, second = copy.deepcopy(strategy), copy.deepcopy(begun)
+    halting = [_choose(first, rounds[0].pool(first), k, 0, learning=True)]
+    second.load_state_dict(_through_a_file(first.state_dict()))  # type: ignore[attr-defined]
+    halting.append(_choose(second, rounds[1].pool(second), k, 1, learning=True))
+    _require(
+        halting == straight,
+        f"saved and read back between two rounds it chose {halting}, straight on {straight}; "
+        "state_dict must hold all that is learnt",
+    )
+    told = [_through_a_file(s.state_dict()) for s in (one, second)]  # type: ignore[attr-defined]
+    _require(
+        repr(told[0]) == repr(told[1]),
+        f"what it remembers differs after that: {told[0]} and {told[1]}",
+    )
+
+
+def _through_a_file(state: Any) -> Any:
+    """A memory as a run folder gives it back: tensors and plain values only."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
 
 
 def _not_mutated(strategy: QueryStrategy, kind: str) -> None:
@@ -294,6 +335,7 @@ CHECKS: dict[str, Callable[[Any, str], None]] = {
     "too many": _too_many,
     "global random state": _global_random_state,
     "same seed": _same_seed,
+    "memory": _memory,
     "input not mutated": _not_mutated,
     "order of the pool": _order,
     "ties": _ties,

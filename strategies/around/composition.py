@@ -8,13 +8,14 @@ over the members).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_al.protocols import asks_model
+from lightning_al.protocols import asks_model, remembers
 from lightning_al.records import Acquisition, Context, Pool, Predictions
 
 from ..score_strategy import Described
@@ -115,6 +116,16 @@ class Composition(Described):
         widths = [columns(p) for p in self.inside]
         parts = zip(widths, torch.split(table, widths, dim=1), strict=True)
         return [None if width == 0 else own[:, 0] if width == 1 else own for width, own in parts]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the parts remember, by their place; empty where none has a memory."""
+        states = {str(i): p.state_dict() for i, p in enumerate(self.inside) if remembers(p)}
+        return {"inside": kept} if (kept := {i: s for i, s in states.items() if s}) else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        for place, inner in state.get("inside", {}).items():
+            self.inside[int(place)].load_state_dict(inner)
 
     def views(self, candidates: Pool) -> list[Pool]:
         """The pool as each part would see it alone."""
