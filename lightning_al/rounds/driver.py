@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_al.fits.recipe import Recipe
 from lightning_al.history.history import History
 from lightning_al.oracles import SimulatedOracle
+from lightning_al.protocols import remembers
 from lightning_al.records import RunPlan
 from lightning_al.records.plan import options_of
 from lightning_al.scoring.cold import serves_cold
@@ -71,10 +73,10 @@ class ActiveLearner(RunPlan, _Given):
         from lightning_al.assembly.families import built  # inside: a composition root
         from lightning_al.strategies import resolve
 
-        strategy: Any = resolve(self.strategy)
+        strategy: Any = _own(resolve(self.strategy))
         name = strategy_name(self.strategy, strategy)
         if self.first is not None:
-            first = resolve(self.first)
+            first = _own(resolve(self.first))
             first_name = strategy_name(self.first, first)
         elif serves_cold(strategy):
             first, first_name = strategy, name
@@ -114,6 +116,11 @@ class ActiveLearner(RunPlan, _Given):
     def with_(self, **changes: Any) -> ActiveLearner:
         """The same learner with some arguments changed."""
         return replace(self, **changes)
+
+
+def _own(strategy: Any) -> Any:
+    """A strategy as a run has it: one that learns is copied, so that each run begins alike."""
+    return copy.deepcopy(strategy) if remembers(strategy) else strategy
 
 
 ActiveLearner.__doc__ = "\n".join(

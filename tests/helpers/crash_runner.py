@@ -21,6 +21,7 @@ from lightning_al.history.round_log import RoundLog
 from lightning_al.journal import journal
 from lightning_al.oracles import DelayedOracle, NoisyOracle
 from lightning_al.posteriors import MCDropout
+from lightning_al.testing import Bandit
 
 BEST = {
     "callbacks": [
@@ -39,6 +40,7 @@ SETTINGS = {
         "weights": "warm",
     },
     "best": {"restore": "best", "trainer": small.TRAINER | BEST},
+    "bandit": {"strategy": Bandit()},
     "workers": {"budget": 5},
     "late": {"oracle": NoisyOracle(0.3, oracle=DelayedOracle(1))},
 }
