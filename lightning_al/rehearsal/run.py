@@ -108,22 +108,29 @@ class Rehearsal:
     def go(self) -> None:
         """All of it; every rank goes along."""
         self.ranks.on_zero(self._ask_the_oracle)
+        some = spread(self.datamodule.labelled, FEW)
+        try:
+            self._through(some)
+        except Exception:
+            if not self._whole or len(some) == len(self.datamodule.labelled):
+                raise
+            self._through(self.datamodule.labelled)  # such a task may want more items
+
+    def _through(self, labelled: Tensor) -> None:
+        """A round on some labelled items: those of a task that is fitted on all at once."""
         task = self._copy()
         if not self._cold:
-            self._fit(task)
+            self._fit(task, labelled)
         adapter = self.adapter or Adapter.for_task(task)
-        trained = not (self._cold and self._whole)  # such a task says nothing before its fit
-        if trained:
-            needs = set(self.strategy.needs) | (set() if self._cold else set(self.first.needs))
+        chooser = self.first if self._cold else self.strategy
+        if not (self._cold and self._whole):  # such a task says nothing before its fit
+            needs = {*self.strategy.needs, *chooser.needs}
             self.ranks.together(
                 lambda: check_reading(task, adapter, self.datamodule, needs, self._trainer)
             )
-        if self._cold:
-            self._choose(self.first, task, adapter)
-            if trained and self.strategy is not self.first:
-                self._choose(self.strategy, task, adapter, choosing=False)
-        else:
-            self._choose(self.strategy, task, adapter)
+            if self.strategy is not chooser:
+                self._choose(self.strategy, task, adapter, labelled, choosing=False)
+        self._choose(chooser, task, adapter, labelled)
 
     # --- the fit -----------------------------------------------------------------------------
 
@@ -142,17 +149,15 @@ class Rehearsal:
     def _built(self) -> Any:
         return self.recipe.build_trainer(family=family_of(self.task))
 
-    def _fit(self, task: Any) -> None:
+    def _fit(self, task: Any, labelled: Tensor) -> None:
         callbacks = list(self._built.callbacks)
         wanted = monitored(callbacks)
         if self.recipe.restore == "best":
             _refuse_no_best(callbacks)
         trainer = self._trainer
-        data = self.datamodule.restricted()
-        if self._whole:
-            self._fit_whole(task, trainer, data)
-        else:
-            self._fit_on(task, trainer, data)
+        data = self.datamodule.restricted(labelled if self._whole else None)
+        recipe = Recipe(self.recipe.task, self.recipe.trainer, self.recipe.weights)
+        fit_round(task, recipe, data, trainer, seed=self.seed, round=0, ranks=self.ranks)
         logged = {k: float(v) for k, v in trainer.callback_metrics.items() if v.numel() == 1}
         for name, who in wanted.items():
             if name not in logged:
@@ -169,36 +174,36 @@ class Rehearsal:
             self.posterior.rehearse(task, callbacks)
         task.trainer = None
 
-    def _fit_on(self, task: Any, trainer: Any, data: Any) -> None:
-        recipe = Recipe(self.recipe.task, self.recipe.trainer, self.recipe.weights)
-        fit_round(task, recipe, data, trainer, seed=self.seed, round=0, ranks=self.ranks)
-
-    def _fit_whole(self, task: Any, trainer: Any, data: Any) -> None:
-        """On a part of the items first; where that does not do, on all."""
-        index = spread(self.datamodule.labelled, FEW)
-        try:
-            self._fit_on(task, trainer, self.datamodule.restricted(index))
-        except Exception:
-            if len(index) == len(self.datamodule.labelled):
-                raise
-            self._fit_on(task, trainer, data)
-
     # --- the query ---------------------------------------------------------------------------
 
-    def _choose(self, strategy: Any, task: Any, adapter: Adapter, *, choosing: bool = True) -> None:
+    def _choose(
+        self,
+        strategy: Any,
+        task: Any,
+        adapter: Adapter,
+        labelled: Tensor,
+        *,
+        choosing: bool = True,
+    ) -> None:
         """Score a few candidates and choose among them; among more where few do not do."""
         pool = self.datamodule.pool
         try:
-            self._choose_of(spread(pool, FEW), strategy, task, adapter, choosing)
+            self._choose_of(spread(pool, FEW), labelled, strategy, task, adapter, choosing)
         except Exception:
             if len(pool) <= FEW:
                 raise
-            self._choose_of(spread(pool, MORE), strategy, task, adapter, choosing)
+            self._choose_of(spread(pool, MORE), labelled, strategy, task, adapter, choosing)
 
     def _choose_of(
-        self, index: Tensor, strategy: Any, task: Any, adapter: Adapter, choosing: bool
+        self,
+        index: Tensor,
+        labelled: Tensor,
+        strategy: Any,
+        task: Any,
+        adapter: Adapter,
+        choosing: bool,
     ) -> None:
-        data = self.datamodule.restricted(spread(self.datamodule.labelled, FEW), pool=index)
+        data = self.datamodule.restricted(labelled, pool=index)
         data.eval_batch_size = min(data.eval_batch_size, -(-len(index) // 2))
         strategy, remembers = _stand_in(strategy)
         bench = self._short_recipe()
