@@ -18,8 +18,8 @@ from helpers.ddp_parts import C, F
 from lightning_al import ActiveLearner
 from lightning_al.datamodules import ActiveDataModule
 from lightning_al.fits.lightning import Recipe, fit_round
+from lightning_al.fits.workbench import Workbench
 from lightning_al.journal.journal import read_journal
-from lightning_al.journal.standing import Progress
 from lightning_al.oracles import DelayedOracle, FileOracle, NoisyOracle
 from lightning_al.posteriors import MCDropout
 from lightning_al.randomness import generator
@@ -28,14 +28,14 @@ from lightning_al.records import Acquisition
 from lightning_al.scoring.scorer import Scorer
 from lightning_al.strategies import build, names
 from lightning_al.tasks import Adapter, Classification
-from lightning_al.testing import kind_of, rehearsed
+from lightning_al.testing import Bandit, kind_of, rehearsed
 
 folder = Path(sys.argv[1])
 
 
 def scorer(task, datamodule, world=None, **more):
-    more = {"posterior": MCDropout(4)} | more | ({} if world is None else {"world": world})
-    return Scorer(task, datamodule, Adapter.for_task(task), **more)
+    more = {"posterior": MCDropout(4)} | more | ({} if world is None else {"ranks": world})
+    return Scorer(task, datamodule, Adapter.for_task(task), make_bench=Workbench, **more)
 
 
 def made(name):
@@ -59,7 +59,6 @@ def each_round(world, learner, wanted):
     """Every strategy on the weights of every round, by two processes and by one."""
     history = learner.run()
     records, _ = read_journal(Path(history.run_dir) / "journal.jsonl")
-    progress = Progress.of(records, Path(history.run_dir))
     found = []
     learner.datamodule.start(learner.seed)
     for done in history.rounds:
@@ -80,7 +79,9 @@ def each_round(world, learner, wanted):
             again = strategy.choose(one, learner.query_size, generator(learner.seed, r, "choose"))
             row = {"two": sorted(done.acquired), "one": sorted(again.index.tolist()), "apart": 0.0}
             found.append({"round": r, "name": f"the run by {learner.strategy}"} | row)
-        progress.apply(r, learner.datamodule)
+        for record in records:
+            if record.get("round") == r:
+                learner.datamodule.apply(record)
     return found
 
 
@@ -108,7 +109,8 @@ def check_buffers(world):
     datamodule.start(0)
     recipe = Recipe(parts.classifier, parts.arguments())
     trainer = recipe.build_trainer([Watch()])
-    module = fit_round(recipe, datamodule, trainer, seed=0, round=0, world=world)
+    module = recipe.build_task(0, 0, None)
+    fit_round(module, recipe, datamodule, trainer, seed=0, round=0, ranks=world)
     state = {k: v.tolist() for k, v in module.state_dict().items()}
     before, after = world.all_gather(inside[0]), world.all_gather(state)
     return {
@@ -409,6 +411,54 @@ def check_file_oracle(world):
     history = learner.run()
     said.append((history.stopped, history.acquired, learner.datamodule.fingerprint()))
     return world.all_gather(said)
+
+
+class Leave:
+    """Ends a run in the middle of a round, on every rank."""
+
+    def __init__(self, world, round, stage):
+        self.world, self.at = world, (round, stage)
+
+    def run_started(self, plan, done): ...
+
+    def stage_started(self, round, stage):
+        if (round, stage) == self.at:
+            raise ConnectionError("the power went")
+
+    def round_ended(self, round, datamodule): ...
+
+    def run_ended(self, history): ...
+
+
+def check_memory(world):
+    """A strategy that learns: straight on, and left and gone on with after each choice."""
+
+    def go(name, *observers):
+        learner = parts.long_run(folder / name)
+        return learner.with_(strategy=Bandit(), observers=list(observers), budget=20).run()
+
+    straight = go("bandit")
+    for r, stage in ((1, "ask"), (2, "score"), (3, "commit")):
+        try:
+            if world.rank == 0:
+                go("left", Leave(world, r, stage))
+            else:
+                go("left")
+        except Exception as error:
+            if "the power went" not in str(error):
+                raise
+    again = go("left")
+    memories = [
+        torch.load(folder / name / "checkpoints" / f"round-{r:03d}.memory", weights_only=True)
+        for name in ("bandit", "left")
+        for r in range(4)
+    ]
+    shown = [json.dumps(m, default=lambda t: t.tolist(), sort_keys=True) for m in memories]
+    return {
+        "straight": [r.acquired for r in straight.rounds],
+        "again": [r.acquired for r in again.rounds],
+        "memories": [shown[:4], shown[4:]],
+    }
 
 
 def check_long_run(world):

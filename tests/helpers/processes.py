@@ -13,10 +13,14 @@ from helpers import HERE, with_helpers
 
 
 def start(script, *words, **environment):
-    """A script of this folder, in a process group of its own, so that nothing outlives the test."""
+    """A script of this folder (or ``-m MODULE``), in a process group of its own.
+
+    So nothing outlives the test.
+    """
+    script = script if script == "-m" else str(HERE / script)
     clean = {k: v for k, v in with_helpers(**environment).items() if k != "LOCAL_RANK"}
     return subprocess.Popen(
-        [sys.executable, str(HERE / script), *map(str, words)],
+        [sys.executable, script, *map(str, words)],
         env=clean,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -79,6 +79,14 @@ def test_members_are_one_function_on_all_ranks(found):
         assert facts["predict"], what
 
 
+def test_what_a_strategy_learnt_is_there_again_on_all_ranks(found):
+    facts = found["memory"]
+    assert facts["straight"] == facts["again"]
+    first, second = facts["memories"]
+    assert first == second
+    assert len(set(first)) == 4  # it learns each round
+
+
 # --- sizes -------------------------------------------------------------------------------------
 
 
