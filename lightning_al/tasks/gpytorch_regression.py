@@ -176,8 +176,9 @@ class GPyTorchRegression(GPRegression):
         layout = self.x.shape[1], self.recipe.inducing(len(self.x))
         if layout != self._layout:  # else the search starts where the last one ended
             self._assemble(choose=True)
-        wanted, models = self.hyperparameters != "fixed", list(self.models)
-        for d, model in enumerate(models):
+        wanted = self.hyperparameters != "fixed"
+        for d in range(self.outputs):
+            model: Any = self.models[d]
             fit_model(model, self.x, self.y[:, d], self.search, hyperparameters=wanted)
             self.noise[d] = model.likelihood.noise.detach().squeeze()
 
