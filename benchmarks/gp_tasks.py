@@ -50,10 +50,7 @@ CONTENDERS: dict[str, Callable[[], GPRegression]] = {
     "GPRegression": GPRegression,
     "GPyTorchRegression": GPyTorchRegression,
     "GPyTorchRegression, RQ kernel": lambda: GPyTorchRegression(
-        kernel={
-            "class_path": "gpytorch.kernels.ScaleKernel",
-            "init_args": {"base_kernel": {"class_path": "gpytorch.kernels.RQKernel"}},
-        }
+        kernel={"name": "ScaleKernel", "base_kernel": {"name": "RQKernel"}}
     ),
     "GPyTorchRegression, deep": deep,
     f"SparseGPRegression, {POINTS} points": lambda: SparseGPRegression(points=POINTS),

@@ -1,6 +1,7 @@
 """Metrics that users name: any torchmetrics class, or their own, through tasks and checkpoints."""
 
 import copy
+import doctest
 import functools
 import math
 import pickle
@@ -24,6 +25,8 @@ from lightning_al.tasks import (
     GPRegression,
     Regression,
     SklearnRegression,
+    metric_specs,
+    plain_values,
 )
 from lightning_al.tasks.metric_specs import ChosenMetrics
 from lightning_al.tasks.metrics import CLASSIFICATION, MULTILABEL, REGRESSION
@@ -344,3 +347,8 @@ def test_mistakes_are_said_at_once_in_one_sentence(metrics, error, words):
 def test_regression_says_what_it_feeds():
     with pytest.raises(ValueError, match="cannot be fed mean and targets"):
         Regression(MLP(4, (8,), 1), 1, metrics=["torchmetrics.CosineSimilarity"])
+
+
+def test_doctests():
+    assert doctest.testmod(metric_specs).failed == 0
+    assert doctest.testmod(plain_values).failed == 0
