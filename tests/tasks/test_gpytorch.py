@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 import torch
 from gpytorch import kernels
 from helpers import small
+from helpers.configured import configured
 from helpers.user_processes import Pairs, Plain, Variational
 from torch import nn
 
 from lightning_al import ActiveLearner, replay
-from lightning_al.assembly.parts import Maker
 from lightning_al.cli import main
 from lightning_al.datamodules import ActiveDataModule, DiabetesDataModule
 from lightning_al.datamodules.tensors import TensorItems
@@ -288,7 +288,7 @@ def test_a_configuration_names_kernels_inside_kernels():
         "class_path": "lightning_al.tasks.GPyTorchRegression",
         "init_args": {"kernel": scale_of({"name": "MaternKernel", "nu": 0.5}), "steps": 5},
     }
-    task = learnt(Maker(pl.LightningModule, spec)())
+    task = learnt(configured(spec))
     assert task.hparams["kernel"] == spec["init_args"]["kernel"]
     assert task.models[0].model.kernel.base_kernel.lengthscale.shape == (1, 4)
 

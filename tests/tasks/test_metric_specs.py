@@ -11,12 +11,12 @@ import pytorch_lightning as pl
 import torch
 import torchmetrics
 from helpers import small
+from helpers.configured import configured
 from helpers.user_metrics import Brier, Spread, no_metric
 from scipy import stats
 from sklearn import metrics as sk
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_al.assembly.parts import Maker
 from lightning_al.cli import main
 from lightning_al.networks import MLP
 from lightning_al.tasks import (
@@ -270,7 +270,7 @@ def test_a_configuration_names_them():
             "metrics": ["nll", F1, {"class_path": FBETA, "init_args": {"beta": 2.0}}],
         },
     }
-    task = Maker(pl.LightningModule, spec)()
+    task = configured(spec)
     assert list(task.val_metrics) == ["nll", "multiclass_f1_score", "multiclass_f_beta_score"]
     assert task.val_metrics["multiclass_f_beta_score"].metric.beta == 2.0
 
