@@ -23,7 +23,8 @@ from lightning_al.gp.kernels import SHAPES
 from lightning_al.gp.sparse import collapsed_bound
 from lightning_al.networks import MLP
 from lightning_al.oracles import SimulatedOracle
-from lightning_al.posteriors import Deterministic, LatentQuantiles
+from lightning_al.posteriors import LatentQuantiles
+from lightning_al.posteriors.quantiles import normal_quantiles
 from lightning_al.tasks import GPRegression, GPyTorchRegression, SparseGPRegression
 from lightning_al.tasks.gpytorch_fit import ModelSearch, fit_model
 from lightning_al.tasks.gpytorch_models import quietly
@@ -90,13 +91,10 @@ def test_given_kernel_and_noise_it_is_our_exact_process(shape):
     torch.testing.assert_close(one.mean, other.mean, rtol=1e-6, atol=1e-6)
     covariances = one.covariance_matrix, other.covariance_matrix
     torch.testing.assert_close(*covariances, rtol=1e-5, atol=1e-5)
-    z = LatentQuantiles(5)
-    members = [
-        z.start(0, 0).predict(t, t.adapter, torch.arange(30), x, ["mean", "variance"])
-        for t in (a, b)
-    ]
-    torch.testing.assert_close(members[0].mean, members[1].mean, rtol=1e-5, atol=1e-4)
-    assert members[1].mean.shape == (30, 5, 1)
+    z = normal_quantiles(5, 1, 0, 0)
+    members = [t.at_quantiles(x, z) for t in (a, b)]
+    torch.testing.assert_close(*members, rtol=1e-5, atol=1e-4)
+    assert members[1].shape == (30, 5, 2)
 
 
 def test_it_predicts_what_gpytorch_predicts():
@@ -208,13 +206,13 @@ def test_a_deep_kernel_learns_its_features(points):
     assert inner is not network  # a copy: the one given stays as it is
     fresh, fitted = network[1].weight.double(), inner[1].weight
     assert float((fresh - fitted).abs().max()) > 0.1
-    adapter = task.adapter
-    features = adapter.embeddings(task, x)
-    torch.testing.assert_close(features, inner(task.scaled(x)).float())
+    assert task.adapter.embedding == "embedding"  # what strategies are given
+    features = task.embedding(x)
+    torch.testing.assert_close(features, inner(task.scaled(x)))
     assert features.shape == (120, 2)
     plain = GPyTorchRegression(points=points)
     plain.learn(x[:80], y[:80])
-    assert plain.adapter.embeddings(plain, x).shape == (120, 3)
+    torch.testing.assert_close(plain.embedding(x), plain.scaled(x))
     error = [float((t(x[80:])[:, 0] - y[80:]).square().mean()) for t in (task, plain)]
     assert error[0] < 0.9  # 1 is to know nothing
     held = GPyTorchRegression(network=network, points=points, steps=150, weight_decay=3.0)
@@ -548,11 +546,12 @@ def test_the_joint_prediction_has_the_marginals():
 
 
 def test_before_any_label_it_is_the_prior():
-    session = Deterministic().start(0, 0)
     task, x = GPyTorchRegression(), torch.randn(5, 3)
-    said = session.predict(task, task.adapter, torch.arange(5), x, ["mean", "variance"])
-    torch.testing.assert_close(said.mean, torch.zeros(5, 1, 1))
-    torch.testing.assert_close(said.variance, torch.ones(5, 1, 1))
+    assert isinstance(task.posterior, LatentQuantiles)
+    mean, variance = task.predictions(x).chunk(2, dim=1)
+    torch.testing.assert_close(mean, torch.zeros(5, 1).double())
+    torch.testing.assert_close(variance, torch.ones(5, 1).double())
+    assert task.embedding(x).shape == (5, 3)
     with pytest.raises(LookupError, match="labelled"):
         task.joint(x)
 

@@ -313,7 +313,7 @@ def test_a_run_of_the_command_line_records_them_and_goes_on(tmp_path):
         ([{"class_path": F1, "init_args": {"beta": 1}}], ValueError, "beta.*it takes num_classes"),
         ([{"class_path": FBETA}], ValueError, "beta"),
         ([{"class_path": F1, "init_args": {"average": "m"}}], ValueError, "average.*it takes"),
-        ([{"name": "ece", "bin": 5}], ValueError, "'bin'; it takes classes, bins=15"),
+        ([{"name": "ece", "bin": 5}], ValueError, "'bin'.*; it takes classes, bins=15"),
         ([{"bins": 5}], ValueError, "needs a name or a class_path"),
         ([{"name": "a.b", "class_path": F1}], ValueError, "cannot be called 'a.b'"),
         ([{"name": "train", "class_path": F1}], ValueError, "cannot be called 'train'"),
