@@ -9,6 +9,8 @@ standardisation and priors.
 Then the step of an active learning run with the model that policies are compared with: fixed
 output scale, 30 labelled items, the best of 5 searches (and of 1), mean and variance at 5,000
 points; beside them the sparse process and the mixture over 30 draws of the hyper-parameters.
+
+Last the tasks beside those of GPyTorch, time and worth of the predictions, see ``gp_tasks.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import gp_tasks
 import torch
 from peers import with_peers
 from timing import interleaved, medians, one_thread, seconds, show
@@ -186,6 +189,8 @@ def main() -> int:
     figures = compare(contenders, [data(30, seed, 5000) for seed in range(count)])
     print("\nA step of a run: 30 labelled items, output scale fixed, 5,000 points")
     show(figures, "ms CPU", 1e3, absent)
+    if not args.quick:
+        gp_tasks.table()
     return int(missed)
 
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from lightning_al.gp import Stationary
 from lightning_al.gp.foreign import Foreign
 from lightning_al.gp.hyperpriors import Prior
-from lightning_al.gp.kernels import shape_of
+from lightning_al.gp.kernels import SHAPES
 from lightning_al.gp.sparse import greedy_points
 
 from .gpytorch_specs import PartSpec, called, class_of, from_spec, library, parsed
+from .plain_values import is_plain
 
 __all__ = ["FittedModel", "ModelRecipe", "quietly"]
 
@@ -44,14 +45,13 @@ class ModelRecipe:
     """How the process of one output is built; live modules in it are copied.
 
     Args:
-        kernel: a short name, a class path, ``{class_path, init_args}``, or a module.
+        kernel: one of our names, a module, or what :func:`~.gpytorch_specs.parsed` reads.
         ard: give kernels one length scale a feature, where they take that and are not told.
         network: before the kernel.
         points: inducing points; None for all items.
         gp: a user's own model instead: a class (path) or a module.
         noise: prior of the noise variance; the search starts at its median.
-        priors: of length scales (their median for one feature) and output scale, for kernels with
-            short names; None for flat ones.
+        priors: whether kernels with short names have the priors of ``GPRegression``.
     """
 
     kernel: Any
@@ -65,10 +65,8 @@ class ModelRecipe:
     def __post_init__(self) -> None:
         if self.gp is not None:
             _check_model(self.gp, self.points)
-        elif isinstance(self.kernel, str) and "." not in self.kernel:
-            shape_of(self.kernel)  # refuses unknown names
-        else:
-            self._kernel(1)  # refuses what cannot be built
+        elif not self._is_ours:
+            self._theirs(1)  # refuses what cannot be built
 
     @property
     def approximate(self) -> bool:
@@ -115,20 +113,34 @@ class ModelRecipe:
         model = _zero_mean_model()(x, y, likelihood, kernel, network)
         return FittedModel(model, likelihood).to(x)
 
+    @property
+    def _is_ours(self) -> bool:
+        return isinstance(self.kernel, str) and self.kernel in SHAPES
+
     def _kernel(self, width: int) -> Any:
-        if not isinstance(self.kernel, str) or "." in self.kernel:
-            built = self.kernel
-            if isinstance(built, nn.Module):
-                built = copy.deepcopy(built)
-            else:
-                kind, arguments = parsed(built)
-                built = from_spec(PartSpec(kind, arguments), width if self.ard else None)
-            if not isinstance(built, library().kernels.Kernel):
+        return self._named(width) if self._is_ours else self._theirs(width)
+
+    def _theirs(self, width: int) -> Any:
+        """A fresh kernel that is not one of our names, for ``width`` features."""
+        if isinstance(self.kernel, nn.Module):
+            built = copy.deepcopy(self.kernel)
+        else:
+            kind, arguments = parsed(self.kernel)
+            if not is_plain(arguments):
                 raise ValueError(
-                    f"kernel must be a gpytorch.kernels.Kernel, got {type(built).__name__}; give "
-                    "the path of one, such as gpytorch.kernels.MaternKernel"
+                    "the inner parts of a kernel are plain values, got objects (a configuration "
+                    "builds inner class_paths too early); write them {name: …, **arguments}, or "
+                    "give the whole kernel as a module"
                 )
-            return built
+            built = from_spec(PartSpec(kind, arguments), width if self.ard else None)
+        if not isinstance(built, library().kernels.Kernel):
+            raise ValueError(
+                f"kernel must be a gpytorch.kernels.Kernel, got {type(built).__name__}; name one, "
+                "such as RQKernel, or give the path of your own"
+            )
+        return built
+
+    def _named(self, width: int) -> Any:
         kernels, ard = library().kernels, width if self.ard else None
         shape = (
             kernels.RBFKernel(ard_num_dims=ard)

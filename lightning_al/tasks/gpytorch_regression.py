@@ -44,10 +44,11 @@ class GPyTorchRegression(GPRegression):
       weights are fitted with the hyper-parameters (Wilson et al. (2016), "Deep Kernel Learning").
       Its outputs are the embeddings that strategies are given. A wide network over few labelled
       items is surer than it should be: raise ``weight_decay``, lower ``steps``.
-    - **Kernels**: any ``gpytorch.kernels.Kernel`` by path,
-      ``{class_path: gpytorch.kernels.ScaleKernel, init_args: {base_kernel: {class_path: …}}}``
-      (priors and constraints in the same way), or as a module, which is copied. Length scales are
-      one a feature where ``ard`` and where ``ard_num_dims`` is not given.
+    - **Kernels**: any ``gpytorch.kernels.Kernel``: a name of theirs ("RQKernel"), a class path,
+      ``{class_path, init_args}``, or ``{name: …, **arguments}`` where kernels hold kernels (or
+      priors, or constraints): ``{name: ScaleKernel, base_kernel: {name: MaternKernel, nu: 1.5}}``,
+      ``{name: AdditiveKernel, kernels: [{name: LinearKernel}, …]}``; or a module, which is copied.
+      Length scales are one a feature where ``ard`` and where ``ard_num_dims`` is not given.
     - **Models**: a user's ``gpytorch.models.ExactGP`` or ``ApproximateGP`` as ``gp``. A class of
       the former is called with train inputs [n, d], train targets [n], a ``GaussianLikelihood``
       and its ``init_args``; one of the latter with ``init_args`` and, where it takes
@@ -73,7 +74,8 @@ class GPyTorchRegression(GPRegression):
             L-BFGS.
         steps: of Adam, or evaluations of L-BFGS at most.
         lr: of Adam.
-        weight_decay: of the network's weights.
+        weight_decay: half of it times the sum of the network's squared weights is added to the
+            loss, which is in nats an item.
         standardize: features and targets.
         variance: "latent" or "predictive".
         metrics: those to log, by name or as torchmetrics classes; None for all with a name.
@@ -174,10 +176,11 @@ class GPyTorchRegression(GPRegression):
 
     def _search(self, started: bool) -> None:
         layout = self.x.shape[1], self.recipe.inducing(len(self.x))
-        if layout != self._layout:  # else the search starts where the last one ended
+        wanted = self.hyperparameters != "fixed"
+        if layout != self._layout or not wanted:  # else it starts where the last one ended
             self._assemble(choose=True)
-        wanted, models = self.hyperparameters != "fixed", list(self.models)
-        for d, model in enumerate(models):
+        for d in range(self.outputs):
+            model: Any = self.models[d]
             fit_model(model, self.x, self.y[:, d], self.search, hyperparameters=wanted)
             likelihood: Any = model.likelihood
             self.noise[d] = likelihood.noise.detach().squeeze()

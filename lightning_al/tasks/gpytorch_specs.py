@@ -5,6 +5,7 @@ GPyTorch is imported inside functions: it loads slowly.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import inspect
@@ -12,6 +13,8 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from lightning_al.gp.kernels import SHAPES
 
 __all__ = ["PartSpec", "called", "class_of", "from_spec", "library", "parsed"]
 
@@ -33,7 +36,7 @@ class PartSpec:
 
 
 def from_spec(spec: Any, width: int | None) -> Any:
-    """An object from ``{class_path, init_args}``, inner ones too; any other value is itself.
+    """An object from a mapping as :func:`parsed` reads it, inner ones too; else the value itself.
 
     Kernels with length scales are given ``ard_num_dims=width`` (the number of ``active_dims``,
     where there are some) where they are not told.
@@ -44,7 +47,7 @@ def from_spec(spec: Any, width: int | None) -> Any:
     """
     if isinstance(spec, list):
         return [from_spec(value, width) for value in spec]
-    if isinstance(spec, Mapping) and "class_path" in spec:
+    if isinstance(spec, Mapping) and ("class_path" in spec or "name" in spec):
         spec = PartSpec(*parsed(spec))
     if not isinstance(spec, PartSpec):
         return spec
@@ -62,7 +65,11 @@ def from_spec(spec: Any, width: int | None) -> Any:
 
 
 def parsed(spec: Any) -> tuple[type, dict[str, Any]]:
-    """Class and arguments of a class, a class path, or ``{class_path, init_args}``.
+    """Class and arguments of a specification.
+
+    Args:
+        spec: a class, its path, or its name where GPyTorch has it among its kernels, priors or
+            constraints; ``{name: …, **arguments}`` or ``{class_path: …, init_args: {…}}``.
 
     Raises:
         LookupError: no such class.
@@ -70,13 +77,21 @@ def parsed(spec: Any) -> tuple[type, dict[str, Any]]:
     """
     if isinstance(spec, type):
         return spec, {}
-    given: dict[str, Any] = {"class_path": spec} if isinstance(spec, str) else dict(spec)
-    path, arguments = str(given.pop("class_path", "")), dict(given.pop("init_args", None) or {})
+    given: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
+    if "class_path" in given:
+        path, arguments = str(given.pop("class_path")), dict(given.pop("init_args", None) or {})
+        if given:
+            raise ValueError(
+                f"a part of GPyTorch is {{class_path, init_args}} or {{name, **arguments}}, got "
+                f"{', '.join(given)} beside class_path; put arguments into init_args"
+            )
+    else:
+        path, arguments = str(given.pop("name", "")), given
+    return (_at(path) if "." in path else _called_so(path)), arguments
+
+
+def _at(path: str) -> type:
     module, _, name = path.rpartition(".")
-    if given or not module:
-        raise ValueError(
-            f"a part of GPyTorch is a class path or {{class_path, init_args}}, got {spec}"
-        )
     try:
         if module.partition(".")[0] == "gpytorch":
             library()
@@ -88,7 +103,21 @@ def parsed(spec: Any) -> tuple[type, dict[str, Any]]:
         ) from None
     if not isinstance(kind, type):
         raise ValueError(f"{path} is no class, but {type(kind).__name__}")
-    return kind, arguments
+    return kind
+
+
+def _called_so(name: str) -> type:
+    places = [getattr(library(), place) for place in ("kernels", "priors", "constraints")]
+    for place in places:
+        if isinstance(kind := getattr(place, name, None), type):
+            return kind
+    known = [*SHAPES, *(n for place in places for n in place.__all__)]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise LookupError(
+        f"no kernel named {name!r}{hint}; choose one of {', '.join(SHAPES)}, one of GPyTorch's "
+        "such as RQKernel, or give the path of your own class"
+    )
 
 
 def class_of(spec: Any) -> type:

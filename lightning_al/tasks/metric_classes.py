@@ -26,11 +26,18 @@ __all__ = [
     "gaussian_nll",
 ]
 
+LOG_2_PI = math.log(2 * math.pi)
+
 
 def gaussian_nll(mean: Tensor, variance: Tensor, targets: Tensor) -> Tensor:
     """Negative log-density in nats, [n, D] each -> [n], added over the outputs."""
-    each = torch.addcdiv(variance.log(), (targets - mean).square(), variance)
-    return (each.sum(-1) + each.shape[-1] * math.log(2 * math.pi)) / 2
+    each = _twice_nll(mean, variance, targets)
+    return (each.sum(-1) + each.shape[-1] * LOG_2_PI) / 2
+
+
+def _twice_nll(mean: Tensor, variance: Tensor, targets: Tensor) -> Tensor:
+    """[n, D], without log 2π."""
+    return torch.addcdiv(variance.log(), (targets - mean).square(), variance)
 
 
 class _Mean(Metric):
@@ -92,12 +99,18 @@ class LabelsNegativeLogLikelihood(_Mean):
 class GaussianNegativeLogLikelihood(_Mean):
     """Mean of -log p(target) in nats, under a Gaussian: mean, variance, targets, each [n, D].
 
-    torchmetrics has none.
+    Added over the outputs, as :func:`gaussian_nll` is. torchmetrics has none.
     """
 
-    def values(self, *batch: Tensor) -> Tensor:
-        """One number an item [n]."""
-        return gaussian_nll(*batch)
+    def update(self, *batch: Tensor) -> None:
+        """Add a batch."""
+        each = _twice_nll(*batch)
+        self.total.add_(each.sum().add_(each.numel() * LOG_2_PI))
+        self.count.add_(len(each))
+
+    def compute(self) -> Tensor:
+        """The figure so far."""
+        return self.total / (2 * self.count)
 
 
 class AbsoluteError(MeanAbsoluteError):

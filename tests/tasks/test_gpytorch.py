@@ -11,17 +11,20 @@ import pytorch_lightning as pl
 import torch
 from gpytorch import kernels
 from helpers import small
+from helpers.configured import configured
 from helpers.user_processes import Pairs, Plain, Variational
 from torch import nn
 
 from lightning_al import ActiveLearner, replay
-from lightning_al.datamodules import ActiveDataModule
+from lightning_al.cli import main
+from lightning_al.datamodules import ActiveDataModule, DiabetesDataModule
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.gp.kernels import SHAPES
 from lightning_al.gp.sparse import collapsed_bound
 from lightning_al.networks import MLP
 from lightning_al.oracles import SimulatedOracle
-from lightning_al.posteriors import Deterministic, LatentQuantiles
+from lightning_al.posteriors import LatentQuantiles
+from lightning_al.posteriors.quantiles import normal_quantiles
 from lightning_al.tasks import GPRegression, GPyTorchRegression, SparseGPRegression
 from lightning_al.tasks.gpytorch_fit import ModelSearch, fit_model
 from lightning_al.tasks.gpytorch_models import quietly
@@ -88,13 +91,10 @@ def test_given_kernel_and_noise_it_is_our_exact_process(shape):
     torch.testing.assert_close(one.mean, other.mean, rtol=1e-6, atol=1e-6)
     covariances = one.covariance_matrix, other.covariance_matrix
     torch.testing.assert_close(*covariances, rtol=1e-5, atol=1e-5)
-    z = LatentQuantiles(5)
-    members = [
-        z.start(0, 0).predict(t, t.adapter, torch.arange(30), x, ["mean", "variance"])
-        for t in (a, b)
-    ]
-    torch.testing.assert_close(members[0].mean, members[1].mean, rtol=1e-5, atol=1e-4)
-    assert members[1].mean.shape == (30, 5, 1)
+    z = normal_quantiles(5, 1, 0, 0)
+    members = [t.at_quantiles(x, z) for t in (a, b)]
+    torch.testing.assert_close(*members, rtol=1e-5, atol=1e-4)
+    assert members[1].shape == (30, 5, 2)
 
 
 def test_it_predicts_what_gpytorch_predicts():
@@ -126,6 +126,9 @@ def test_given_kernel_and_noise_it_is_our_sparse_process(points):
     x = line(15, 1)[0]
     one, other = (t.joint(x).covariance_matrix for t in (a, b))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+    for task in (a, b):  # other items: other points
+        learnt(task, line(70, 5))
+    same_predictions(a, b, x, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("hyperparameters", ["map", "evidence"])
@@ -203,13 +206,13 @@ def test_a_deep_kernel_learns_its_features(points):
     assert inner is not network  # a copy: the one given stays as it is
     fresh, fitted = network[1].weight.double(), inner[1].weight
     assert float((fresh - fitted).abs().max()) > 0.1
-    adapter = task.adapter
-    features = adapter.embeddings(task, x)
-    torch.testing.assert_close(features, inner(task.scaled(x)).float())
+    assert task.adapter.embedding == "embedding"  # what strategies are given
+    features = task.embedding(x)
+    torch.testing.assert_close(features, inner(task.scaled(x)))
     assert features.shape == (120, 2)
     plain = GPyTorchRegression(points=points)
     plain.learn(x[:80], y[:80])
-    assert plain.adapter.embeddings(plain, x).shape == (120, 3)
+    torch.testing.assert_close(plain.embedding(x), plain.scaled(x))
     error = [float((t(x[80:])[:, 0] - y[80:]).square().mean()) for t in (task, plain)]
     assert error[0] < 0.9  # 1 is to know nothing
     held = GPyTorchRegression(network=network, points=points, steps=150, weight_decay=3.0)
@@ -230,17 +233,19 @@ def test_a_network_with_dropout_predicts_without_it():
 
 
 def scale_of(base):
-    return {"class_path": f"{K}.ScaleKernel", "init_args": {"base_kernel": base}}
+    return {"name": "ScaleKernel", "base_kernel": base}
 
 
-def test_kernels_by_path_are_given_one_length_scale_a_feature():
-    matern = {"class_path": f"{K}.MaternKernel", "init_args": {"nu": 1.5}}
-    some = {"class_path": f"{K}.RBFKernel", "init_args": {"active_dims": [0, 2]}}
-    told = {"class_path": f"{K}.RBFKernel", "init_args": {"ard_num_dims": 1}}
+def test_kernels_by_name_are_given_one_length_scale_a_feature():
     total = {
         "class_path": f"{K}.AdditiveKernel",
         "init_args": {
-            "kernels": [scale_of(matern), some, told, {"class_path": f"{K}.LinearKernel"}]
+            "kernels": [
+                scale_of({"name": "MaternKernel", "nu": 1.5}),
+                {"class_path": f"{K}.RBFKernel", "init_args": {"active_dims": [0, 2]}},
+                {"name": f"{K}.RBFKernel", "ard_num_dims": 1},
+                {"name": "LinearKernel"},
+            ]
         },
     }
     task = learnt(GPyTorchRegression(kernel=total, steps=5))
@@ -249,26 +254,64 @@ def test_kernels_by_path_are_given_one_length_scale_a_feature():
     assert a.base_kernel.nu == 1.5
     assert [len(k.lengthscale[0]) for k in (a.base_kernel, b, c)] == [4, 2, 1]
     assert isinstance(d, kernels.LinearKernel)
-    shared = learnt(GPyTorchRegression(kernel=scale_of(matern), ard=False, steps=5))
+    shared = learnt(GPyTorchRegression(kernel=scale_of({"name": "RBFKernel"}), ard=False, steps=5))
     assert shared.models[0].model.kernel.base_kernel.lengthscale.shape == (1, 1)
-    short = learnt(GPyTorchRegression(kernel=f"{K}.RBFKernel", steps=5))
-    assert short.models[0].model.kernel.lengthscale.shape == (1, 4)
+    for short in ("RQKernel", f"{K}.RQKernel"):
+        task = learnt(GPyTorchRegression(kernel=short, steps=5))
+        assert task.models[0].model.kernel.lengthscale.shape == (1, 4)
 
 
-def test_a_kernel_by_path_is_the_same_as_the_module():
-    spec = scale_of({"class_path": f"{K}.MaternKernel", "init_args": {"nu": 0.5}})
+@pytest.mark.parametrize(
+    "spec",
+    [
+        scale_of({"name": "MaternKernel", "nu": 0.5}),
+        {
+            "class_path": f"{K}.ScaleKernel",
+            "init_args": {
+                "base_kernel": {"class_path": f"{K}.MaternKernel", "init_args": {"nu": 0.5}}
+            },
+        },
+    ],
+)
+def test_a_kernel_by_name_is_the_same_as_the_module(spec):
     module = kernels.ScaleKernel(kernels.MaternKernel(0.5, ard_num_dims=4))
     a, b = (learnt(GPyTorchRegression(kernel=k, steps=20)) for k in (spec, module))
     same_predictions(a, b, line(30, 1)[0], rtol=1e-9, atol=1e-9)
+    assert a.hparams["kernel"] == spec
     assert module.outputscale.item() == pytest.approx(math.log(2), abs=1e-6)  # as it was given
 
 
-def test_priors_that_are_registered_with_a_kernel_count():
-    prior = {
-        "class_path": "gpytorch.priors.NormalPrior",
-        "init_args": {"loc": 9.0, "scale": 0.01},
+def test_a_configuration_names_kernels_inside_kernels():
+    spec = {
+        "class_path": "lightning_al.tasks.GPyTorchRegression",
+        "init_args": {"kernel": scale_of({"name": "MaternKernel", "nu": 0.5}), "steps": 5},
     }
-    spec = {"class_path": f"{K}.RBFKernel", "init_args": {"lengthscale_prior": prior}}
+    task = learnt(configured(spec))
+    assert task.hparams["kernel"] == spec["init_args"]["kernel"]
+    assert task.models[0].model.kernel.base_kernel.lengthscale.shape == (1, 4)
+
+
+def test_a_mapping_holds_no_live_kernels():
+    with pytest.raises(ValueError, match=r"write them \{name: …, \*\*arguments\}"):
+        GPyTorchRegression(kernel=scale_of(kernels.RBFKernel()))
+
+
+def test_a_run_of_the_command_line_can_be_loaded(tmp_path):
+    short = ["--budget", "10", "--run_dir", str(tmp_path / "run"), "--progress", "false"]
+    (history,) = main(["run", "--config", "gpytorch", *short])
+    task = GPyTorchRegression.load_from_checkpoint(history.final_checkpoint, weights_only=True)
+    assert task.x.shape == (30, 10)
+    assert history.rounds[-1].metrics["test/r2_score"] > 0.2
+    data = DiabetesDataModule(initial=20)
+    data.start(0)
+    (found,) = pl.Trainer(**QUIET).test(task, datamodule=data, verbose=False)
+    last = history.rounds[-1].metrics
+    assert found == pytest.approx({k: last[k] for k in found}, rel=1e-5)
+
+
+def test_priors_that_are_registered_with_a_kernel_count():
+    prior = {"name": "NormalPrior", "loc": 9.0, "scale": 0.01}
+    spec = {"name": "RBFKernel", "lengthscale_prior": prior}
     task = learnt(GPyTorchRegression(kernel=scale_of(spec), hyperparameters="evidence"))
     scale = task.models[0].model.kernel.base_kernel.lengthscale
     torch.testing.assert_close(scale, torch.full_like(scale, 9.0), rtol=0.02, atol=0)
@@ -503,11 +546,12 @@ def test_the_joint_prediction_has_the_marginals():
 
 
 def test_before_any_label_it_is_the_prior():
-    session = Deterministic().start(0, 0)
     task, x = GPyTorchRegression(), torch.randn(5, 3)
-    said = session.predict(task, task.adapter, torch.arange(5), x, ["mean", "variance"])
-    torch.testing.assert_close(said.mean, torch.zeros(5, 1, 1))
-    torch.testing.assert_close(said.variance, torch.ones(5, 1, 1))
+    assert isinstance(task.posterior, LatentQuantiles)
+    mean, variance = task.predictions(x).chunk(2, dim=1)
+    torch.testing.assert_close(mean, torch.zeros(5, 1).double())
+    torch.testing.assert_close(variance, torch.ones(5, 1).double())
+    assert task.embedding(x).shape == (5, 3)
     with pytest.raises(LookupError, match="labelled"):
         task.joint(x)
 
@@ -539,7 +583,8 @@ def test_the_safety_measurement_is_predicted_and_not_measured():
     ("settings", "error", "words"),
     [
         ({"outputs": 0}, ValueError, "1 output or more"),
-        ({"kernel": "cubic"}, LookupError, "no kernel named 'cubic'; choose one of rbf"),
+        ({"kernel": "cubic"}, LookupError, "no kernel named 'cubic'.*choose one of rbf.*RQKernel"),
+        ({"kernel": "RBFKernl"}, LookupError, r"did you mean RBFKernel\?"),
         ({"kernel": f"{K}.Cubic"}, LookupError, "no class at 'gpytorch.kernels.Cubic'"),
         ({"kernel": "torch.nn.Linear"}, ValueError, "Linear: .*it takes .*in_features"),
         ({"kernel": nn.Linear(1, 1)}, ValueError, "kernel must be a gpytorch.kernels.Kernel"),

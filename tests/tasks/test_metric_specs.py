@@ -1,6 +1,7 @@
 """Metrics that users name: any torchmetrics class, or their own, through tasks and checkpoints."""
 
 import copy
+import doctest
 import functools
 import math
 import pickle
@@ -10,12 +11,12 @@ import pytorch_lightning as pl
 import torch
 import torchmetrics
 from helpers import small
+from helpers.configured import configured
 from helpers.user_metrics import Brier, Spread, no_metric
 from scipy import stats
 from sklearn import metrics as sk
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_al.assembly.parts import Maker
 from lightning_al.cli import main
 from lightning_al.networks import MLP
 from lightning_al.tasks import (
@@ -24,6 +25,8 @@ from lightning_al.tasks import (
     GPRegression,
     Regression,
     SklearnRegression,
+    metric_specs,
+    plain_values,
 )
 from lightning_al.tasks.metric_specs import ChosenMetrics
 from lightning_al.tasks.metrics import CLASSIFICATION, MULTILABEL, REGRESSION
@@ -267,7 +270,7 @@ def test_a_configuration_names_them():
             "metrics": ["nll", F1, {"class_path": FBETA, "init_args": {"beta": 2.0}}],
         },
     }
-    task = Maker(pl.LightningModule, spec)()
+    task = configured(spec)
     assert list(task.val_metrics) == ["nll", "multiclass_f1_score", "multiclass_f_beta_score"]
     assert task.val_metrics["multiclass_f_beta_score"].metric.beta == 2.0
 
@@ -310,7 +313,7 @@ def test_a_run_of_the_command_line_records_them_and_goes_on(tmp_path):
         ([{"class_path": F1, "init_args": {"beta": 1}}], ValueError, "beta.*it takes num_classes"),
         ([{"class_path": FBETA}], ValueError, "beta"),
         ([{"class_path": F1, "init_args": {"average": "m"}}], ValueError, "average.*it takes"),
-        ([{"name": "ece", "bin": 5}], ValueError, "'bin'; it takes classes, bins=15"),
+        ([{"name": "ece", "bin": 5}], ValueError, "'bin'.*; it takes classes, bins=15"),
         ([{"bins": 5}], ValueError, "needs a name or a class_path"),
         ([{"name": "a.b", "class_path": F1}], ValueError, "cannot be called 'a.b'"),
         ([{"name": "train", "class_path": F1}], ValueError, "cannot be called 'train'"),
@@ -344,3 +347,8 @@ def test_mistakes_are_said_at_once_in_one_sentence(metrics, error, words):
 def test_regression_says_what_it_feeds():
     with pytest.raises(ValueError, match="cannot be fed mean and targets"):
         Regression(MLP(4, (8,), 1), 1, metrics=["torchmetrics.CosineSimilarity"])
+
+
+def test_doctests():
+    assert doctest.testmod(metric_specs).failed == 0
+    assert doctest.testmod(plain_values).failed == 0

@@ -397,6 +397,16 @@ def test_ranks_with_different_numbers_of_items_agree(tmp_path):
     assert second == pytest.approx(first, abs=1e-6)
 
 
+def test_one_label_is_enough():
+    probs, targets = (part[:, :1] for part in labels_of_items())
+    for name in MULTILABEL:
+        wanted = OF_LABELS[name](probs, targets)
+        if name == "macro_f1":
+            wanted = sk.f1_score(targets[:, 0], probs[:, 0] > 0.5)
+        got = measured("labels", name, probs, targets, labels=1)
+        assert float(got) == pytest.approx(wanted, rel=1e-5), name
+
+
 def test_families_are_registries_of_their_own():
     assert all(isinstance(family, MetricFamily) for family, _, _ in FAMILIES.values())
     assert set(REGRESSION_METRICS) - set(REGRESSION) == {"mse"}
