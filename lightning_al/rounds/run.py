@@ -58,6 +58,7 @@ class Run:
         together(lambda: data.prepare_data() if self.ranks.rank == 0 else None)
         together(lambda: data.start(plan.seed))
         together(lambda: check_data(plan, data))
+        self.ranks.agree(data.fingerprint(), "who is labelled")
         hits = together(lambda: hits_of(data, plan.hit_ratio_at))
         safety = together(lambda: safety_of(data))
         self._figures = [figure for figure in (hits, safety) if figure is not None]
@@ -129,7 +130,7 @@ class Run:
         """Do all rounds that are left; the history of all."""
         data, standing = self.parts.datamodule, self.standing
         try:
-            standing.replay(data)
+            self.ranks.together(lambda: standing.replay(data))
             self.ranks.agree(data.fingerprint(), "who is labelled")
             self.folder.tidy(standing.committed, self.plan.keep_checkpoints)
             self._tell("run_started", self._facts(), standing.committed)

@@ -20,7 +20,7 @@ from lightning_al.datamodules import ActiveDataModule
 from lightning_al.fits.lightning import Recipe, fit_round
 from lightning_al.fits.workbench import Workbench
 from lightning_al.journal.journal import read_journal
-from lightning_al.oracles import DelayedOracle, FileOracle, NoisyOracle
+from lightning_al.oracles import DelayedOracle, FileOracle, NoisyOracle, SimulatedOracle
 from lightning_al.posteriors import MCDropout
 from lightning_al.randomness import generator
 from lightning_al.ranks.ranks import join
@@ -413,41 +413,48 @@ def check_file_oracle(world):
     return world.all_gather(said)
 
 
-class Leave:
-    """Ends a run in the middle of a round, on every rank."""
+class Leaves:
+    """Fails once in the middle of some rounds, on rank 0, after the choice was written down."""
 
-    def __init__(self, world, round, stage):
-        self.world, self.at = world, (round, stage)
+    def __init__(self, *rounds):
+        self.left = list(rounds)
 
-    def run_started(self, plan, done): ...
-
-    def stage_started(self, round, stage):
-        if (round, stage) == self.at:
+    def ask(self, index, datamodule, round):
+        if round in self.left:
+            self.left.remove(round)
             raise ConnectionError("the power went")
+        return SimulatedOracle().ask(index, datamodule, round)
 
-    def round_ended(self, round, datamodule): ...
 
-    def run_ended(self, history): ...
+class Torn(Bandit):
+    """Fails in the middle of a choice, when it has learnt already."""
+
+    fails: ClassVar = [2]
+
+    def choose(self, candidates, k, generator):
+        chosen = super().choose(candidates, k, generator)
+        if candidates.context.round in Torn.fails:
+            Torn.fails.remove(candidates.context.round)
+            raise ConnectionError("the power went")
+        return chosen
 
 
 def check_memory(world):
-    """A strategy that learns: straight on, and left and gone on with after each choice."""
+    """A strategy that learns: straight on, and left and gone on with several times."""
 
-    def go(name, *observers):
+    def go(name, strategy, oracle):
         learner = parts.long_run(folder / name)
-        return learner.with_(strategy=Bandit(), observers=list(observers), budget=20).run()
+        plain = {"config": {"name": "bandit"}, "rehearse": False, "budget": 20}
+        return learner.with_(strategy=strategy, oracle=oracle, **plain).run()
 
-    straight = go("bandit")
-    for r, stage in ((1, "ask"), (2, "score"), (3, "commit")):
+    straight = go("bandit", Bandit(), SimulatedOracle())
+    oracle, left = Leaves(1, 3), 0
+    while left < 3:
         try:
-            if world.rank == 0:
-                go("left", Leave(world, r, stage))
-            else:
-                go("left")
-        except Exception as error:
-            if "the power went" not in str(error):
-                raise
-    again = go("left")
+            go("left", Torn(), oracle)
+        except ConnectionError:
+            left += 1
+    again = go("left", Torn(), oracle)
     memories = [
         torch.load(folder / name / "checkpoints" / f"round-{r:03d}.memory", weights_only=True)
         for name in ("bandit", "left")
