@@ -79,8 +79,10 @@ def share_of(
     if answers is not None and len(answers):
         checks.have_labels(answers, data.has_label(answers), "a fit")
         index = torch.cat([index, answers])
+        order = index.argsort(stable=True)  # as they would stand were they labelled
+        index = index[order]
         if weights is not None:
-            weights = torch.cat([weights, weights.new_ones(len(answers))])
+            weights = torch.cat([weights, weights.new_ones(len(answers))])[order]
         if pool is None:
             left = left[~torch.isin(left, answers)]
     index, weights = repeated(index, weights)

@@ -260,7 +260,7 @@ class Workbench:
         fitted = []
         for index, weights in multisets:
             data = self._data.restricted(index, weights=weights, answers=self._open(answers))
-            place = round + ahead if ahead else round
+            place = data.round = round + ahead
             module = recipe.build_task(seed, place, None)
             trainer = recipe.alone(family_of(module))
             with seeded(seed, round, f"refit-{next(self.count)}"):

@@ -8,7 +8,6 @@ from helpers.bench_parts import SETTINGS
 from lightning_al.benchmark.ceilings import GREEDY, GreedyOracle
 from lightning_al.benchmark.execute import execute
 from lightning_al.benchmark.grid import bench_of
-from lightning_al.rounds.loop import Run
 
 
 def bench(**changes):
@@ -22,11 +21,12 @@ def test_its_first_round_is_the_best_of_the_candidates_it_tried(tmp_path, monkey
     tried = {}
     value = GreedyOracle._value
 
-    def watched(self, item):
-        tried[item] = value(self, item)
-        return tried[item]
+    def watched(self, candidates, items):
+        tried[items[-1]] = value(self, candidates, items)
+        return tried[items[-1]]
 
     monkeypatch.setattr(GreedyOracle, "_value", watched)
+    spec.config["rehearse"] = False  # which tries some too
     outcome = execute(spec, tmp_path)
     assert outcome["status"] == "done", outcome["error"]
     (picked,) = outcome["rows"][0]["acquired"]
@@ -47,7 +47,7 @@ def test_the_labelled_set_is_left_as_it_was(tmp_path):
 def test_alone_it_refuses():
     oracle = GreedyOracle("test/accuracy")
     pool = __import__("lightning_al").records.Pool(index=torch.arange(3))
-    with pytest.raises(LookupError, match="bench"):
+    with pytest.raises(LookupError, match="no workbench"):
         oracle.choose(pool, 1, torch.Generator())
     with pytest.raises(ValueError, match="at least 1"):
         GreedyOracle("test/accuracy", candidates=0)
@@ -58,4 +58,4 @@ def test_alone_it_refuses():
 def test_a_run_outside_the_benchmark_refuses_it(tmp_path):
     learner = small.learner(tmp_path).with_(strategy=GreedyOracle("test/accuracy"))
     with pytest.raises(ValueError, match="only inside `bench`"):
-        Run(learner)
+        learner.run()

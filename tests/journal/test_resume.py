@@ -12,7 +12,8 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from lightning_al.identity import differences, digest, plain
 from lightning_al.journal.journal import JournalError, read_journal
-from lightning_al.journal.run_folder import FolderBusy, RunFolder
+from lightning_al.journal.lock import FolderBusy
+from lightning_al.journal.run_folder import RunFolder
 from lightning_al.oracles import SimulatedOracle
 from lightning_al.posteriors import MCDropout
 from lightning_al.ranks.ranks import ALONE
