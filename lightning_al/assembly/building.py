@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
+import operator
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
@@ -33,15 +35,16 @@ OUTSIDE_TRAINER = ("default_root_dir", "enable_progress_bar", "log_every_n_steps
 
 
 class Maker:
-    """Builds one object from its part of the configuration, as often as it is called."""
+    """Builds one object from its part of the configuration, as often as it is called.
+
+    Args:
+        base: its type; of a tuple of classes any.
+        spec: its part of the configuration.
+    """
 
     def __init__(self, base: Any, spec: Any) -> None:
         self._parser = ArgumentParser(exit_on_error=False)
-        several = isinstance(base, tuple)
-        if several:
-            self._parser.add_subclass_arguments(base, "it", fail_untyped=False)
-        else:
-            self._parser.add_argument("--it", type=base)
+        self._parser.add_argument("--it", type=_one_of(base, spec))
         self._config = self._parser.parse_object({"it": copy.deepcopy(spec)})
 
     def __call__(self) -> Any:
@@ -74,9 +77,7 @@ class Assembly:
         fill_sizes(self.model_config, self.datamodule)
         self._model = Maker(kinds("LightningModule"), self.model_config)
         trainer = {k: v for k, v in self.config.get("trainer", {}).items() if v is not None}
-        either: Any = kinds("loggers.Logger")[0]
-        for other in kinds("loggers.Logger")[1:]:
-            either = either | other
+        either: Any = functools.reduce(operator.or_, kinds("loggers.Logger"))
         self._logger = Maker(list[either] | either | bool | None, trainer.pop("logger", None))
         self._trainer = ArgumentParser(exit_on_error=False)
         self._trainer.add_class_arguments(trainer_class(), "trainer", instantiate=False)
@@ -203,6 +204,15 @@ def _fill(spec: Any, sizes: Mapping[str, Any], outputs: Any, network_outputs: An
             arguments[name] = value
     for inner in arguments.values():
         _fill(inner, sizes, network_outputs, network_outputs)
+
+
+def _one_of(base: Any, spec: Any) -> Any:
+    """Of several classes the one that is meant: what it says while it is built is then its own."""
+    if not isinstance(base, tuple):
+        return base
+    found = _class_of(spec) if isinstance(spec, Mapping) else None
+    meant = [kind for kind in base if isinstance(found, type) and issubclass(found, kind)]
+    return meant[0] if meant else functools.reduce(operator.or_, base)
 
 
 def _class_of(spec: Mapping[str, Any]) -> Any:

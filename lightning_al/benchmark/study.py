@@ -153,7 +153,8 @@ def study_of(spec: str | Mapping[str, Any] | None) -> Study | None:
         LookupError: no such study.
         ValueError: arguments that it does not take, or what is no study.
     """
-    if spec is not None and not len(STUDIES):
+    named = spec.get("name") if isinstance(spec, Mapping) else spec
+    if named is not None and "." not in named and not len(STUDIES):
         raise LookupError(
             f"no study is known yet, and this benchmark names {spec!r}; "
             "`import lightning_al.studies` first, or register your own in STUDIES"

@@ -191,7 +191,7 @@ def test_an_error_that_speaks_of_another_process_is_a_failure_of_the_run(tmp_pat
     def broken(*_):
         raise RuntimeError("another process is running on the GPU")
 
-    monkeypatch.setattr("lightning_al.rounds.loop.Run.rounds", broken)
+    monkeypatch.setattr("lightning_al.rounds.run.Run.rounds", broken)
     outcome = execute(spec, tmp_path, patience=60)
     assert outcome["status"] == "failed"
     assert outcome["seconds"] < 55  # it was not waited for

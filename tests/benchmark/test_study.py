@@ -20,7 +20,7 @@ from lightning_al.registry import Registry
 @pytest.fixture
 def known(monkeypatch):
     """The registry with one study more, for a test."""
-    mine: Registry[Study] = Registry("study", "studies")
+    mine: Registry[Study] = Registry("study", "studies", contract=Study)
     for name in STUDIES:
         mine.register(name)(STUDIES.factory(name))
     mine.register("mine")(Mine)
@@ -88,7 +88,10 @@ def test_a_grid_that_it_cannot_speak_of_is_refused_before_anything_runs(known):
         ({"name": "mine", "most": 3}, "study 'mine'.*most.*least=1"),
         ({"class_path": "helpers.bench_parts.nothing"}, "no study at"),
         ({"class_path": "pathlib.Path"}, "pathlib.Path is no study"),
-        ({"class_path": "helpers.own_study.Nameless"}, "it lacks name; make it a subclass"),
+        (
+            {"class_path": "helpers.own_study.Nameless"},
+            "Nameless is no study: it lacks name .see lightning_al.benchmark.study.Study",
+        ),
     ],
 )
 def test_what_is_no_study_is_said_with_those_there_are(known, study, said):

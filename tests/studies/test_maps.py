@@ -17,6 +17,7 @@ from lightning_al.benchmark.results import Results
 from lightning_al.cli import main
 from lightning_al.datamodules import problems
 from lightning_al.policies import Policy, SetPolicy
+from lightning_al.records import Outcomes
 from lightning_al.studies.asal.deployment import Plan, deployment
 from lightning_al.studies.asal.maps import draw
 from lightning_al.studies.asal.safe_area import area_of
@@ -117,9 +118,8 @@ def test_a_run_folder_says_where_it_asked(bench, data, strategy):
 
 
 def test_outcomes_are_what_the_data_module_calls_them(tmp_path, monkeypatch):
-    kind = "lightning_al.datamodules.ProblemPoolDataModule"
-    monkeypatch.setattr("lightning_al.datamodules.problem_data.MEASURES", ("y", "gap"))
-    monkeypatch.setattr(f"{kind}.safety", "gap", raising=False)
+    named = Outcomes(("y", "gap"), safety="gap")
+    monkeypatch.setattr("lightning_al.datamodules.problem_data.SAFE", named)
     file = tmp_path / "run.yaml"
     safe = block("townsend", {"outputs": 2, "safety": True}, {})
     run = {"model": safe["models"]["gp"], "data": safe["data"]["townsend"], "budget": 2}
@@ -139,9 +139,8 @@ def test_outcomes_are_what_the_data_module_calls_them(tmp_path, monkeypatch):
     assert 1 - trace.unsafe.mean() == pytest.approx(share)
     _, start = problems.problem("townsend").truth(torch.from_numpy(trace.initial))
     assert np.abs(trace.initial_z - start.numpy()).max() < 0.5
-    monkeypatch.setattr(f"{kind}.safety", "gape", raising=False)
-    with pytest.raises(ValueError, match="'gape' as its safety, and measures y, gap"):
-        read_trace(folder)
+    with pytest.raises(ValueError, match="'gape' of y, gap"):
+        Outcomes(("y", "gap"), safety="gape")
 
 
 def test_strategies_of_a_seed_begin_alike(bench):
