@@ -48,7 +48,7 @@ def world(name, seed=0):
         logits, mean = logits[same], mean[same]
     order = torch.randperm(N + L, generator=draw)
     fields = {"embedding": embedding, "logits": logits, "probs": logits.softmax(-1)}
-    fields |= {"mean": mean, "variance": mean.exp()}
+    fields |= {"mean": mean, "variance": mean.exp(), "head_input": embedding}
     targets = torch.arange(L) % C
     context = Context(round=1, n_labelled=L, n_pool=N, classes=C, targets=targets)
     return World(Predictions(torch.arange(N + L), **fields), order[:N], order[N:], context)

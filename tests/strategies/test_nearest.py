@@ -2,13 +2,13 @@
 
 import copy
 import pickle
-from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from lightning_al.records import Context, Learner, Pool
+from lightning_al.records import Context, Pool
 from lightning_al.strategies.sequential.nearest import Members, Nearest, PoolPoints, inputs_of
 
 
@@ -100,20 +100,17 @@ def test_members_are_found_in_any_order(shuffle, ascending):
 
 
 class Source:
-    """A data set of points, which counts what is read."""
+    """A data set of points, which counts what is read; of a workbench it has the inputs."""
 
     def __init__(self, at):
         self.at, self.read = at, 0
 
-    def pool(self, index, round, part=False):
-        def batches(rows=None):
-            chosen = index if rows is None else index[rows]
-            self.read += len(chosen)
-            return self.at[chosen].split(7)
+    def inputs(self, index):
+        self.read += len(index)
+        return self.at[index].split(7)
 
-        learner = Learner(None, None, None, batches)
-        context = Context(round=round, n_pool=len(index) + part)
-        return Pool(index, context=context, make_learner=lambda: learner)
+    def pool(self, index, round, part=False):
+        return Pool(index, context=Context(round=round, n_pool=len(index) + part), bench=self)
 
 
 def scaled(inputs):
@@ -157,7 +154,7 @@ def test_another_pool_begins_anew(what):
 
 
 def test_items_that_are_no_tensors_are_refused():
-    learner = Learner(None, None, None, lambda rows=None: [{"x": torch.ones(2)}])
-    pool = replace(Source(torch.ones(2, 2)).pool(torch.arange(2), 0), make_learner=lambda: learner)
+    bench = SimpleNamespace(inputs=lambda index: [{"x": torch.ones(2)}])
+    pool = Pool(torch.arange(2), bench=bench)
     with pytest.raises(ValueError, match="one tensor of numbers each, got dict"):
         inputs_of(pool)
