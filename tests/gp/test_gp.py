@@ -312,7 +312,7 @@ def test_jitter_where_rounding_wants_it_and_an_error_where_it_does_not_help():
     factor = cholesky(ones)
     torch.testing.assert_close(factor @ factor.T, ones, rtol=1e-5, atol=1e-5)
     exact = torch.eye(3, dtype=torch.float64) * 2
-    torch.testing.assert_close(cholesky(exact), exact.sqrt(), rtol=0, atol=0)
+    torch.testing.assert_close(cholesky(exact), exact.sqrt(), rtol=1e-14, atol=0)
     with pytest.raises(ValueError, match="not positive definite"):
         cholesky(torch.diag(number([1.0, -1.0])))
     with pytest.raises(ValueError, match="NaN or infinities"):

@@ -15,6 +15,7 @@ from lightning_al.gp.marginal import BLOCK
 from lightning_al.gp.sampling import hamiltonian
 from lightning_al.posteriors import Deterministic, LatentQuantiles
 from lightning_al.randomness import seeded
+from lightning_al.records import Predictions
 from lightning_al.tasks import GPRegression, MarginalGPRegression
 
 
@@ -178,10 +179,9 @@ def test_one_sample_is_the_mode(mode):
 
 
 def members(task, points, posterior):
-    session = posterior.start(0, 0)
-    return session.predict(
-        task, task.adapter, torch.arange(len(points)), points, ["mean", "variance"]
-    )
+    said = posterior.start(0, 0).members(task, task.adapter, points, len(points))
+    fields = task.adapter.reading.fields(said.raw, ["mean", "variance"])
+    return Predictions(torch.arange(len(points)), **fields)
 
 
 @pytest.mark.parametrize("variance", ["latent", "predictive"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lightning_al import measures
+from lightning_al.scores import classification
 
 N, S, C = 23, 4, 5
 PLAIN = ("entropy", "least_confidence", "margin", "ratio")
@@ -69,7 +70,7 @@ def test_bald_is_at_most_the_mean_pairwise_divergence():
 def test_bald_does_not_depend_on_its_blocks(rows, monkeypatch):
     probs = draw(N, S, C)
     whole = measures.bald(probs)
-    monkeypatch.setattr(measures, "_CPU_BLOCK", rows * S * C)
+    monkeypatch.setattr(classification, "_CPU_BLOCK", rows * S * C)
     torch.testing.assert_close(measures.bald(probs), whole)
 
 

@@ -4,6 +4,7 @@ import doctest
 import functools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,7 +156,8 @@ def test_differs_from_every_other_name(name):
 def test_a_labelled_set_that_keeps_nothing_is_a_cold_start(name):
     """The rounds hand out an empty labelled set without any fields."""
     strategy, seen = build(name), unlabelled(world("clumped"))
-    bare = replace(seen.pool(strategy), labelled_pool=lambda: Pool(torch.empty(0).long()))
+    bench = SimpleNamespace(labelled_pool=lambda: Pool(torch.empty(0).long()))
+    bare = replace(seen.pool(strategy), bench=bench)
     got = strategy.choose(bare, 6, seeded()).index.tolist()
     assert seen.index[chosen(strategy, seen, 6)].tolist() == got
 
@@ -167,12 +169,13 @@ def test_a_labelled_set_that_keeps_nothing_is_a_cold_start(name):
 )  # fmt: skip
 def test_a_common_offset_and_a_wider_type_change_nothing(name):
     seen, strategy = world("clumped"), build(name)
+    points = seen.predictions.embedding.double()
     double = replace(
-        seen, predictions=replace(seen.predictions, embedding=seen.predictions.embedding.double())
+        seen, predictions=replace(seen.predictions, embedding=points, head_input=points)
     )
     assert chosen(strategy, seen, 6) == chosen(strategy, double, 6)
     shifted = replace(
-        double, predictions=replace(double.predictions, embedding=double.predictions.embedding + 8)
+        double, predictions=replace(seen.predictions, embedding=points + 8, head_input=points + 8)
     )
     if name != "badge":  # the gradients' norms
         assert chosen(strategy, shifted, 6) == chosen(strategy, double, 6)

@@ -3,6 +3,7 @@
 import doctest
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -293,10 +294,10 @@ def test_bait_of_a_long_embedding_is_sketched():
     kept = Predictions(
         torch.arange(25),
         probs=torch.randn(25, 1, C, generator=draw).softmax(-1),
-        embedding=torch.randn(25, 40, generator=draw),
+        head_input=torch.randn(25, 40, generator=draw),
     )
-    empty = Pool(torch.empty(0).long())
-    pool = Pool(torch.arange(25), kept=kept, labelled_pool=lambda: empty)
+    bench = SimpleNamespace(labelled_pool=lambda: Pool(torch.empty(0).long()))
+    pool = Pool(torch.arange(25), kept=kept, bench=bench)
     got = [build("bait", sketch=30).choose(pool, 5, seeded(s)).index.tolist() for s in (0, 0, 1)]
     assert got[0] == got[1]
     assert all(len(set(rows)) == 5 for rows in got)
@@ -339,7 +340,8 @@ def test_settings_are_refused_at_construction(name, arguments, says):
 @pytest.mark.parametrize("name", ["badge", "batch-bald", "bait"])
 def test_items_with_places_are_refused(name):
     probs = torch.rand(9, 4, C, 2).softmax(2)
-    kept = Predictions(torch.arange(9), probs=probs, embedding=torch.rand(9, 5))
+    points = torch.rand(9, 5)
+    kept = Predictions(torch.arange(9), probs=probs, embedding=points, head_input=points)
     with pytest.raises(ValueError, match=r"one prediction an item.*\[\d, 4, 3, 2\].*places"):
         build(name).choose(Pool(torch.arange(9), kept=kept), 2, seeded())
 

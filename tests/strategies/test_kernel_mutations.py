@@ -232,10 +232,10 @@ CHECKS = {
     "kmeans_plus_plus": ("plus_plus", check_plus_plus),
     "badge": ("plus_plus", check_badge),
     "batch_bald": ("batch_bald", check_batch_bald),
-    "batch_epig": ("batch_epig", check_batch_epig),
+    "batch_epig": ("joint_epig", check_batch_epig),
     "typiclust": ("typiclust", check_typiclust),
     "max_herding": ("cover", check_herding),
-    "bait": ("bait", check_bait),
+    "bait": ("greedy_fisher", check_bait),
 }
 
 SEEDING = {
@@ -265,15 +265,15 @@ MUTATIONS = {
         "duplicate": ("batch_bald", "        bound[row] = -torch.inf\n", ""),
     },
     "batch_epig": {
-        "sign": ("batch_epig", "rows[rounded == rounded.max()]", "rows[rounded == rounded.min()]"),
+        "sign": ("joint_epig", "rows[rounded == rounded.max()]", "rows[rounded == rounded.min()]"),
         "stale": (
-            "batch_epig",
+            "joint_epig",
             "        if len(chosen) < k:\n            state",
             "        if False:\n            state",
         ),
-        "duplicate": ("batch_epig", "        free[row] = False\n        if len", "        if len"),
+        "duplicate": ("joint_epig", "        free[row] = False\n        if len", "        if len"),
         "shortlist": (
-            "batch_epig",
+            "joint_epig",
             "argsort(descending=True, stable=True)",
             "argsort(stable=True)",
         ),
@@ -294,10 +294,18 @@ MUTATIONS = {
         "duplicate": ("lazy_cover", "        near[chosen[:done]] = -torch.inf\n", ""),
     },
     "bait": {
-        "sign": ("bait", "(self.sign * self.items.change())", "(-self.sign * self.items.change())"),
-        "stale": ("bait", "        self.items.update(one, two)\n", ""),
-        "cross": ("bait", "two = one @ p - 2 * self.sign * two", "two = one @ p + 2 * two"),
-        "duplicate": ("bait", "        self.free[row] = False\n", ""),
+        "sign": (
+            "greedy_fisher",
+            "(self.sign * self.items.change())",
+            "(-self.sign * self.items.change())",
+        ),
+        "stale": ("greedy_fisher", "        self.items.update(one, two)\n", ""),
+        "cross": (
+            "greedy_fisher",
+            "two = one @ p - 2 * self.sign * two",
+            "two = one @ p + 2 * two",
+        ),
+        "duplicate": ("greedy_fisher", "        self.free[row] = False\n", ""),
         "root": ("fisher", "p[:-1] / (1 + p[-1].sqrt())", "p[:-1] / (1 + p[-1])"),
     },
 }

@@ -6,8 +6,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from lightning_al.strategies.kernels import fisher
-from lightning_al.strategies.kernels import greedy_fisher as bait
+from lightning_al.strategies.kernels import bait, fisher
 
 module = import_module("lightning_al.strategies.kernels.greedy_fisher")
 

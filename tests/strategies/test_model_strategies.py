@@ -144,7 +144,8 @@ def test_items_at_an_edge_flip_and_those_far_from_it_do_not():
     x = torch.tensor([[-1.0], [1.0], [0.05], [-0.05], [0.16], [0.21], [0.9], [-0.5], [-3.0]])
     logits = torch.cat([-x, x], 1)[:, None]
     world = World.make("classification", 1)
-    fields = {"embedding": x, "logits": 3 * logits, "probs": (3 * logits).softmax(-1)}
+    fields = {"embedding": x, "head_input": x}
+    fields |= {"logits": 3 * logits, "probs": (3 * logits).softmax(-1)}
     context = replace(world.context, targets=torch.tensor([0, 1]), classes=2, n_labelled=2)
     index = torch.arange(2, len(x))
     world = World(Predictions(torch.arange(len(x)), **fields), index, torch.tensor([0, 1]), context)
@@ -201,7 +202,7 @@ def test_the_hearts_of_what_flips_or_all_of_it(name, seed):
         if k < len(flips):
             part = pool.subset(changes.nonzero().squeeze(1))
             draw.set_state(state)
-            assert got == part.index[KMeans().pick(part, k, draw)].tolist()
+            assert got == part.index[KMeans().hearts(part.head_input, k, draw)].tolist()
         else:
             assert flips <= set(got)
             key = dict(zip(pool.index.tolist(), (often - lead).tolist(), strict=True))
@@ -215,7 +216,7 @@ def test_the_hearts_of_what_flips_or_all_of_it(name, seed):
 def test_without_labels_the_pool_is_clustered(name):
     world, strategy = unlabelled(World.make("classification", 1)), build(name)
     pool = ordered(world, strategy)
-    want = pool.index[KMeans().pick(pool, 5, seeded(2))].tolist()
+    want = pool.index[KMeans().hearts(pool.head_input, 5, seeded(2))].tolist()
     assert chosen(strategy, world.pool(strategy), 5, 2) == want
 
 
@@ -223,8 +224,8 @@ def test_without_labels_the_pool_is_clustered(name):
 def test_items_with_places_are_refused(name):
     world, strategy = World.make("classification", 1), build(name)
     places = lambda z: z[:, None, :3, None].expand(-1, 1, 3, 4)  # noqa: E731
-    learner = replace(world.learner(), make_head=lambda: places)
-    pool = replace(world.pool(strategy), make_learner=lambda: learner)
+    pool = world.pool(strategy)
+    pool.bench.__dict__["head"] = places  # a cached property
     with pytest.raises(ValueError, match=r"logits \[n, S, C\].*places"):
         strategy.choose(pool, 3, seeded())
 
@@ -234,7 +235,7 @@ def test_items_with_places_are_refused(name):
 
 def slow_deviations(world, field, perturbations, ratio, seed):
     """The same noise, the layers written out."""
-    draw, task = seeded(seed), world.learner().task
+    draw, task = seeded(seed), world.pool(None).bench.task
     plain = [p.detach().clone() for p in task.parameters()]
     x = world.predictions.embedding.double()
 
@@ -259,7 +260,7 @@ def slow_deviations(world, field, perturbations, ratio, seed):
 @pytest.mark.parametrize("seed", range(2))
 def test_deviations_are_relative_changes(samples, field, seed):
     world = World.make("classification", samples, seed)
-    got = deviations(world.learner(), [field], 4, 0.05, seeded(seed))
+    got = deviations(world.pool(None), [field], 4, 0.05, seeded(seed))
     slow = slow_deviations(world, field, 4, 0.05, seed)
     torch.testing.assert_close(got.double(), slow, atol=2e-6, rtol=1e-3)
 
@@ -279,7 +280,7 @@ def test_noise_stability_is_farthest_first_from_the_origin(seed):
 
 
 def test_noise_has_the_stated_norm_and_the_task_keeps_its_weights():
-    task = World.make("classification", 2).learner().task
+    task = World.make("classification", 2).pool(None).bench.task
     before, noisy, draw = copy.deepcopy(task.state_dict()), copy.deepcopy(task), seeded()
     for _ in range(2):  # never on top of the noise before
         jitter(noisy, task, 0.1, draw)
@@ -290,16 +291,16 @@ def test_noise_has_the_stated_norm_and_the_task_keeps_its_weights():
 
 def test_small_noise_acts_linearly():
     """Deviations then grow in proportion to the ratio, and choices do not depend on it."""
-    learner = World.make("classification", 1).learner()
-    small, large = (deviations(learner, ["embedding"], 6, r, seeded()) for r in (1e-3, 1e-2))
+    pool = World.make("classification", 1).pool(None)
+    small, large = (deviations(pool, ["embedding"], 6, r, seeded()) for r in (1e-3, 1e-2))
     torch.testing.assert_close(10 * small, large, atol=1e-5, rtol=2e-3)
 
 
 def test_a_projection_keeps_distances_roughly():
-    learner = World.make("classification", 4).learner()
-    whole = deviations(learner, ["probs"], 600, 1e-2, seeded(), limit=10_000)
+    pool = World.make("classification", 4).pool(None)
+    whole = deviations(pool, ["probs"], 600, 1e-2, seeded(), limit=10_000)
     assert whole.shape == (17, 600 * 12)
-    part = deviations(learner, ["probs"], 600, 1e-2, seeded(), limit=600 * 6)
+    part = deviations(pool, ["probs"], 600, 1e-2, seeded(), limit=600 * 6)
     assert part.shape == (17, 600 * 6)
     # other noise, so only lengths compare: an average over 600 draws of 6 numbers each
     ratio = part.norm(dim=1) / whole.norm(dim=1)
@@ -354,11 +355,11 @@ def test_regressions_are_served(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pool_without_a_model_says_so(name):
-    kept = Predictions(torch.arange(5), embedding=torch.randn(5, 3))
+    points = torch.randn(5, 3)
+    kept = Predictions(torch.arange(5), embedding=points, head_input=points)
     context = World.make("classification", 1).context
-    bare = Pool(torch.arange(5), kept=kept, context=context)
-    pool = replace(bare, labelled_pool=lambda: bare)
-    with pytest.raises(LookupError, match="no learner: it was built by hand"):
+    pool = Pool(torch.arange(5), kept=kept, context=context)
+    with pytest.raises(LookupError, match="this pool has no workbench"):
         chosen(build(name), pool, 2)
 
 

@@ -1,6 +1,7 @@
 """Above a stated size kernels that compare pairs look at fewer: taken, repeatable, and good."""
 
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def pool(points):
     index = torch.arange(len(points))
     nobody = Pool(index=index[:0], kept=Predictions(index[:0], embedding=points[:0]))
     kept = Predictions(index, embedding=points)
-    return Pool(index=index, kept=kept, labelled_pool=lambda: nobody)
+    return Pool(index=index, kept=kept, bench=SimpleNamespace(labelled_pool=lambda: nobody))
 
 
 def rows(strategy, points, seed=0):

@@ -521,7 +521,7 @@ FAULTS = [
     (GlobalPython, "global random state of python"),
     (SetsSeed, "global random state of torch"),
     (OwnRandomness, "same generator seed gave different choices"),
-    (Stateful, "keep no state between calls"),
+    (Stateful, "keep what is learnt across rounds in state_dict"),
     (WritesScores, "writes into its input: pool.scores"),
     (WritesBatch, "changed"),
     (FirstOfTies, "ties must be broken by the generator"),
