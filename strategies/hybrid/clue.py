@@ -73,7 +73,8 @@ class Clue(SetStrategy):
         if pool.scores is None:
             raise ValueError(f"{self!r} weights by score, but the candidates carry no scores")
         device, order = pool.embedding.device, shuffled(len(pool), generator, pool.index.device)
-        points = pool.embedding[order.to(device)].float()  # so that data order breaks no tie
+        points = pool.embedding[order.to(device)]  # so that data order breaks no tie
+        points = (points - points.mean(0, dtype=torch.float64).to(points)).float()
         weights = pool.scores[order].double().clamp_min(0).to(device)
         if not bool((weights > 0).any()):
             weights = torch.ones_like(weights)
@@ -94,13 +95,12 @@ class Clue(SetStrategy):
             points, weights = points[:size], weights[:size]
         if not bool((weights > 0).any()):
             weights = torch.ones_like(weights)
-        origin = points.mean(0)
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
         means = Weighted(k, n_init=1, max_iter=self.iterations, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of fewer different items than clusters
-            means.fit((points - origin).cpu().numpy(), sample_weight=weights.cpu().numpy())
-        return torch.from_numpy(means.cluster_centers_).to(points) + origin
+            means.fit(points.cpu().numpy(), sample_weight=weights.cpu().numpy())
+        return torch.from_numpy(means.cluster_centers_).to(points)
 
 
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ pool the sum goes over that many items drawn from it, so that the work grows wit
 When nothing is left to gain (everything is covered), the batch goes on with the item farthest
 from all labelled and chosen ones, until ``k`` are found: no item of the pool is out of reach.
 
-Similarities are computed in float32 from squared distances about the pool's mean. Gains are
+Similarities are computed in float32 from squared distances about the pool's mean; distances in
+float64 where a radius or width is below a sixty-fourth of the largest distance from it. Gains are
 compared to 1e-6 of the largest possible mean similarity; what agrees is tied, and the generator
 decides.
 """
@@ -121,7 +122,7 @@ def max_herding(
     """
     if width is not None and not 0 < width < math.inf:
         raise ValueError(f"max_herding needs a positive width, got {width}; None takes the spread")
-    cover = Cover(embedding, labelled, k, generator, sample, memory, weights=weights)
+    cover = Cover(embedding, labelled, k, generator, sample, memory, weights=weights, length=width)
     if width is None:
         width = math.sqrt(float(cover.items.norms.double().mean())) if len(embedding) else 1.0
     factor = -1 / (width * width) if width > 0 else -1.0
@@ -169,7 +170,7 @@ def prob_cover(
     """
     if not 0 < radius < math.inf:
         raise ValueError(f"prob_cover needs a positive radius, got {radius}; see purity_radius")
-    cover = Cover(embedding, labelled, k, generator, sample, memory, weights=weights)
+    cover = Cover(embedding, labelled, k, generator, sample, memory, weights=weights, length=radius)
     limit = radius * radius
     cover.similarity = lambda squared: squared.le_(limit)
     return cover.choose(k)

@@ -25,6 +25,7 @@ SAMPLE = 50_000  # items that stand for a larger pool when coverage is measured
 _WAVE, _WIDEST = 16, 2**9  # items looked at again together
 _ROWS, _COLUMNS = 256, 2048  # of a block of similarities: 2 MiB, about a core's cache
 _GPU_COLUMNS = 2**16
+_FINE = 2.0**-12  # of the largest squared norm: below it float32 cannot tell lengths apart
 _FEW, _ALIKE = 16, (0.7, 0.4)  # items that look at targets together: how many, how alike
 
 
@@ -40,6 +41,8 @@ class Cover:
         memory: bytes for blocks and remembered coverage.
         unit: compare rows scaled to unit length.
         weights: of the items as targets [N], >= 0; None counts all alike.
+        length: distances of this size decide; where it is small beside the pool's spread they are
+            computed in float64.
 
     Raises:
         ValueError: not [N, E] and [L, E], NaN or infinite rows, k > N, or weights that are not
@@ -60,6 +63,7 @@ class Cover:
         memory: int = MEMORY,
         unit: bool = False,
         weights: Tensor | None = None,
+        length: float | None = None,
     ) -> None:
         check_k(embedding, k, axes=2)
         if sample < 1:
@@ -77,12 +81,15 @@ class Cover:
         self.device, self.memory, self.computed = embedding.device, memory, 0
         self.weights = _checked_weights(weights, len(embedding), self.device)
         self.priority = shuffled(len(embedding), generator, self.device)
-        self.items = Points(embedding, memory // 4, unit)
-        self.labelled = Points(labelled.to(self.device), 0, unit, self.items.origin)
+        self.items, dtype = Points(embedding, memory // 4, unit), torch.float32
+        if length is not None and _is_fine(length, self.items.norms):
+            dtype = torch.float64
+            self.items = Points(embedding, memory // 4, unit, self.items.origin, dtype)
+        self.labelled = Points(labelled.to(self.device), 0, unit, self.items.origin, dtype)
         self.targets, self.whole = self.items, len(embedding) <= sample
         if not self.whole:
             drawn = shuffled(len(embedding), generator, self.device)[:sample].sort().values
-            self.targets = Points(embedding[drawn], memory // 4, unit, self.items.origin)
+            self.targets = Points(embedding[drawn], memory // 4, unit, self.items.origin, dtype)
             if self.weights is not None:
                 self.weights = self.weights[drawn]
 
@@ -204,7 +211,7 @@ class Cover:
                 here = (columns[place] == rows).nonzero().squeeze(1)
                 squared[here, place[here]] = 0
         self.computed += squared.numel()
-        return self.similarity(squared)
+        return self.similarity(squared.float())
 
     def _steps(self) -> tuple[int, int]:
         """Rows and columns of a block within a quarter of the memory."""
@@ -263,7 +270,7 @@ class Cover:
     def _farthest(self, chosen: Tensor, done: int) -> None:
         """Fill ``chosen`` from position ``done``: each farthest from all labelled and chosen."""
         n, norms = len(self.items), self.items.norms
-        near = torch.full((n,), torch.inf, device=self.device)
+        near = norms.new_full((n,), torch.inf)
         rows, columns = self._steps()
         for left in range(0, n, columns):
             span = slice(left, left + columns)
@@ -330,6 +337,10 @@ class _Past:
         if count > len(self._stamp):
             return torch.arange(len(self._stamp), device=self._stamp.device)
         return (self._stamp > time).nonzero().squeeze(1)
+
+
+def _is_fine(length: float, norms: Tensor) -> bool:
+    return len(norms) > 0 and length * length < _FINE * float(norms.max())
 
 
 def _checked_weights(weights: Tensor | None, n: int, device: torch.device) -> Tensor | None:

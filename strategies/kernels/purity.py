@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..selection import RESOLUTION, check_k, shuffled
-from .distances import MEMORY, check_finite
+from .distances import CLOSE, MEMORY, check_finite
 from .points import Points
 from .typiclust import assign, kmeans
 
@@ -16,6 +16,7 @@ __all__ = ["purity_radius"]
 
 _ROWS, _COLUMNS = 256, 2048  # of a block of distances: 2 MiB, about a core's cache
 _GPU_COLUMNS = 2**16
+_NOISE = 2.0**-18  # of the squared norm: by how much a squared distance may be wrong
 
 
 def purity_radius(
@@ -62,13 +63,23 @@ def purity_radius(
     if len(points) > sample:
         rows = shuffled(len(points), generator, embedding.device)[:sample]
     wide = max(1, min(_COLUMNS if rows.device.type == "cpu" else _GPU_COLUMNS, memory // 64))
-    nearest = torch.full((len(rows),), torch.inf, device=embedding.device)
+    nearest, norms = _stranger(points, cluster, rows, wide), points.norms[rows]
+    first = math.floor((1 - alpha) * len(rows) + 1e-9)  # as many balls may be impure
+    unsure = (nearest - nearest.sort().values[first]).abs() <= _NOISE * norms
+    lost = (unsure & (nearest <= CLOSE * norms)).nonzero().squeeze(1)
+    if len(lost):
+        fine = Points(embedding, 0, origin=points.origin, dtype=torch.float64)
+        nearest[lost] = _stranger(fine, cluster, rows[lost], wide).float()
+    return float(nearest.sort().values[first].sqrt()) * (1 - RESOLUTION)
+
+
+def _stranger(points: Points, cluster: Tensor, rows: Tensor, wide: int) -> Tensor:
+    """Squared distance of some rows [n] to the nearest item of another cluster [n]."""
+    nearest = points.norms.new_full((len(rows),), torch.inf)
     for near, some in zip(nearest.split(_ROWS), rows.split(_ROWS), strict=True):
         for start in range(0, len(points), wide):
             span = slice(start, start + wide)
             squared = torch.addmm(points.norms[span], points[some], points[span].T, alpha=-2)
             squared.masked_fill_(cluster[some, None] == cluster[span], torch.inf)
             torch.minimum(near, squared.amin(1), out=near)
-    nearest.add_(points.norms[rows]).clamp_min_(0)
-    first = math.floor((1 - alpha) * len(rows) + 1e-9)  # as many balls may be impure
-    return float(nearest.sort().values[first].sqrt()) * (1 - RESOLUTION)
+    return nearest.add_(points.norms[rows]).clamp_min_(0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..selection import RESOLUTION, check_k, shuffled, top_k
-from .distances import MEMORY, check_finite
+from .distances import CLOSE, MEMORY, check_finite
 
 __all__ = ["assign", "kmeans", "typiclust"]
 
@@ -114,7 +114,7 @@ def typiclust(
         if len(rows) > limit:
             distance = _indexed_distance(embedding[rows], neighbours, generator)
         else:
-            distance = _typical_distance(embedding[rows].float(), neighbours, memory)
+            distance = _typical_distance(embedding[rows], neighbours, memory)
         fineness = RESOLUTION * max(float(distance.max()), 1e-30)
         some = top_k(-distance, many, generator, resolution=fineness)
         best[one] = rows[some].tolist()[::-1]
@@ -149,9 +149,9 @@ def kmeans(
         raise ValueError(f"cannot make {k} clusters of {total} points; choose k from 1 to {total}")
     rows = shuffled(total, generator, points.device)[: max(k, per_centre * k)]
     inside = rows < len(points)
-    sample = torch.cat([points[rows[inside]], extra[rows[~inside] - len(points)]]).float()
-    origin = sample.mean(0)
-    sample = sample - origin
+    sample = torch.cat([points[rows[inside]], extra[rows[~inside] - len(points)]])
+    origin = _mean(sample)
+    sample = (sample - origin).float()
     sample = sample[shuffled(len(sample), generator, sample.device)]
     centres = _seeds(sample, k, generator, memory)
     for _ in range(iterations if len(sample) > k else 0):
@@ -169,25 +169,42 @@ def kmeans(
         if torch.equal(moved, centres):
             break
         centres = moved
-    return centres + origin
+    return (centres + origin).float()
 
 
-def assign(points: Tensor, centres: Tensor, memory: int = MEMORY) -> tuple[Tensor, Tensor]:
-    """The nearest centre of each point [N] and the squared distance to it [N], float32."""
+def assign(
+    points: Tensor, centres: Tensor, memory: int = MEMORY, *, near: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The nearest centre of each point [N] and the squared distance to it [N], float32.
+
+    Points that lie near to a centre but far from the centres' mean are looked at in float64, unless
+    ``near`` is False: their distance then has few digits, and of centres near to each other
+    another may be taken.
+    """
     cluster = torch.empty(len(points), dtype=torch.int64, device=points.device)
     squared = torch.empty(len(points), device=points.device)
+    own = torch.empty_like(squared)
     most = _CPU_BLOCK if points.device.type == "cpu" else _GPU_BLOCK
     size = max(1, min(most, memory // 16) // max(len(centres), points.shape[1]))
     origin = centres.mean(0)
     about = centres - origin
     norms = about.square().sum(1)
     for start in range(0, len(points), size):
-        part = points[start : start + size].float() - origin
+        part = (points[start : start + size] - origin).float()
         span = slice(start, start + len(part))
         torch.min(
             torch.addmm(norms, part, about.T, alpha=-2), 1, out=(squared[span], cluster[span])
         )
-        squared[span] += part.square().sum(1)
+        torch.sum(part.square_(), 1, out=own[span])
+    squared.add_(own)
+    lost = (squared <= own.mul_(CLOSE)).nonzero().squeeze(1) if near else cluster[:0]
+    if len(lost):
+        about = centres.double() - origin
+        norms = about.square().sum(1)
+        for some in lost.split(size):
+            part = points[some].double() - origin
+            best, cluster[some] = torch.addmm(norms, part, about.T, alpha=-2).min(1)
+            squared[some] = best.add_(part.square_().sum(1)).float()
     return cluster, squared.clamp_min_(0)
 
 
@@ -203,7 +220,7 @@ def _seeds(sample: Tensor, k: int, generator: torch.Generator, memory: int) -> T
         odds = near.double() / noise.clamp_min_(1e-300)  # the largest: a draw without repetition
         odds[chosen] = -1
         drawn = odds.topk(many).indices
-        near = torch.minimum(near, assign(sample, sample[drawn], memory)[1])
+        near = torch.minimum(near, assign(sample, sample[drawn], memory, near=False)[1])
         near[drawn] = 0
         chosen = torch.cat([chosen, drawn])
     return sample[chosen]
@@ -234,10 +251,11 @@ def _typical_distance(points: Tensor, neighbours: int, memory: int) -> Tensor:
     count = min(neighbours, len(points) - 1)
     if count == 0:
         return torch.zeros(1, device=points.device)
-    middle = points.mean(0)
-    points = points - middle
+    middle = _mean(points)
+    points = (points - middle).float()
     norms = points.square().sum(1)
-    noise = norms * RESOLUTION + middle.square().sum() * RESOLUTION**2  # what rounding may leave
+    noise = (norms + middle.square().sum()) * RESOLUTION**2  # what rounding of the items leaves
+    least = torch.maximum(norms * CLOSE, noise)[:, None]
     most = _CPU_BLOCK if points.device.type == "cpu" else _GPU_BLOCK
     size = max(1, min(most, memory // 16) // len(points))
     means = []
@@ -245,9 +263,12 @@ def _typical_distance(points: Tensor, neighbours: int, memory: int) -> Tensor:
         part = points[start : start + size]
         squared = torch.addmm(norms, part, points.T, alpha=-2)
         squared.diagonal(start).fill_(torch.inf)  # not its own neighbour
-        near = squared.topk(count, dim=1, largest=False, sorted=False).values
+        near, which = squared.topk(count, dim=1, largest=False, sorted=False)
         near += norms[start : start + size, None]
-        near.masked_fill_(near <= noise[start : start + size, None], 0)
+        lost = (near.amin(1, keepdim=True) <= least[start : start + size]).nonzero()[:, 0]
+        for some in lost.split(max(1, size * len(points) // (count * points.shape[1] or 1))):
+            own = (part[some, None] - points[which[some]]).square_().sum(2)
+            near[some] = own.masked_fill_(own <= noise[start + some, None], 0)
         means.append(near.sqrt_().mean(1))
     return torch.cat(means)
 
@@ -257,7 +278,7 @@ def _indexed_distance(points: Tensor, neighbours: int, generator: torch.Generato
     import faiss
 
     count, width = min(neighbours, len(points) - 1), points.shape[1]
-    about = (points.float() - points.float().mean(0)).cpu().contiguous()
+    about = (points - _mean(points)).float().cpu().contiguous()
     cells = max(1, math.isqrt(len(points)))
     index = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, cells)
     index.cp.seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
@@ -280,3 +301,8 @@ def _indexed_distance(points: Tensor, neighbours: int, generator: torch.Generato
     mean = torch.cat(means)
     worst = mean[mean.isfinite()].amax() if bool(mean.isfinite().any()) else mean.new_tensor(0.0)
     return torch.minimum(mean, worst).to(points.device)
+
+
+def _mean(points: Tensor) -> Tensor:
+    """The mean of rows [N, E] -> [E], float32 at least."""
+    return points.mean(0, dtype=torch.promote_types(points.dtype, torch.float32))
