@@ -154,8 +154,10 @@ def kmeans(
     sample = (sample - origin).float()
     sample = sample[shuffled(len(sample), generator, sample.device)]
     centres = _seeds(sample, k, generator, memory)
+    close, near = sample.square().sum(1) * CLOSE, False
     for _ in range(iterations if len(sample) > k else 0):
-        cluster, squared = assign(sample, centres, memory)
+        cluster, squared = assign(sample, centres, memory, near=near)
+        near = near or int((squared <= close).sum()) > len(sample) // 16  # in tight clusters
         count = cluster.bincount(minlength=k)
         if sample.device.type == "cpu":
             sums = torch.zeros_like(centres).index_add_(0, cluster, sample)
@@ -266,7 +268,8 @@ def _typical_distance(points: Tensor, neighbours: int, memory: int) -> Tensor:
         near, which = squared.topk(count, dim=1, largest=False, sorted=False)
         near += norms[start : start + size, None]
         lost = (near.amin(1, keepdim=True) <= least[start : start + size]).nonzero()[:, 0]
-        for some in lost.split(max(1, size * len(points) // (count * points.shape[1] or 1))):
+        many = max(1, size * len(points) // (count * points.shape[1] or 1))
+        for some in lost.split(many) if len(lost) else ():
             own = (part[some, None] - points[which[some]]).square_().sum(2)
             near[some] = own.masked_fill_(own <= noise[start + some, None], 0)
         means.append(near.sqrt_().mean(1))
