@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from helpers.reading import embeddings
 from torch import nn
 
 from lightning_al import networks
@@ -55,7 +56,7 @@ def test_last_layer_of_the_embedding_is_the_output(case):
     network, x, _ = case
     if isinstance(network, Ensemble):
         network = network.members[0]
-    embedding = Adapter(embedding=networks.embedding_layer(network)).embeddings(network, x)
+    embedding = embeddings(network, x, Adapter(embedding=networks.embedding_layer(network)))
     last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1]
     torch.testing.assert_close(last(embedding), network(x))
 

@@ -5,6 +5,7 @@ import logging
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.reading import read
 from torch import nn
 from torch.nn import functional as F
 
@@ -22,6 +23,7 @@ class Module(pl.LightningModule):
     def __init__(self, net, inside=lambda x: x, outside=lambda x: x):
         super().__init__()
         self.net, self.inside, self.outside = net, inside, outside
+        self.adapter = Adapter(members=isinstance(net, Ensemble))
 
     def forward(self, x):
         return self.outside(self.net(self.inside(x)))
@@ -29,8 +31,7 @@ class Module(pl.LightningModule):
 
 def predict(task, x, members=4, needs=("logits",), session=None, adapter=None):
     session = session or MCDropout(members).start(SEED, ROUND)
-    adapter = adapter or Adapter.for_task(task)
-    return session.predict(task, adapter, torch.arange(len(x)), x, needs)
+    return read(session, task, x, needs, adapter)
 
 
 def mask(member, name, shape, p, call=0):
@@ -361,19 +362,19 @@ def test_only_what_is_needed_is_set(posterior):
         (["logits"], (5, members, 3)),
         (["embedding"], (5, 9)),
     ):
-        got = posterior.start(0, 0).predict(task, task.adapter, index, x, needs)
+        got = read(posterior.start(0, 0), task, x, needs, index=index)
         assert set(got.tensors()) == {"index", *needs}
         assert got.tensors()[needs[0]].shape == shape
         assert torch.equal(got.index, index)
     with pytest.raises(LookupError, match="variance"):
-        posterior.start(0, 0).predict(task, task.adapter, index, x, ["variance"])
+        read(posterior.start(0, 0), task, x, ["variance"])
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
 def test_embeddings_are_those_without_dropout(name):
     make, shape = ZOO[name]
     task, x = Classification(make(), classes=3), torch.randn(5, *shape)
-    plain = predict(task, x, session=Deterministic(), needs=["embedding", "logits"])
+    plain = predict(task, x, session=Deterministic().start(0, 0), needs=["embedding", "logits"])
     both = predict(task, x, needs=["embedding", "logits"])
     torch.testing.assert_close(both.embedding, plain.embedding)
     torch.testing.assert_close(both.logits, predict(task, x).logits, rtol=1e-4, atol=1e-5)
@@ -384,7 +385,7 @@ def test_embeddings_are_those_without_dropout(name):
 def test_an_ensemble_has_its_members_and_dropout_multiplies_them():
     task = Classification(Ensemble(MLP(6, (9,), 3, dropout=0.3), 4), classes=3)
     x = torch.randn(5, 6)
-    plain = predict(task, x, session=Deterministic()).logits
+    plain = predict(task, x, session=Deterministic().start(0, 0)).logits
     for s, member in enumerate(task.network.members):
         torch.testing.assert_close(plain[:, s], member(x))
     sampled = predict(task, x, members=6).logits
@@ -420,9 +421,8 @@ def test_several_inputs_and_mappings_reach_forward():
             return self(items["a"], items["b"])
 
     task, x = Two(), torch.randn(5, 6)
-    index = torch.arange(5)
     outs = [
-        MCDropout(3).start(0, 0).predict(task, adapter, index, inputs, ["logits"]).logits
+        read(MCDropout(3).start(0, 0), task, inputs, ["logits"], adapter).logits
         for adapter, inputs in (
             (Adapter(), (x[:, :2], x[:, 2:])),
             (Adapter(output="mapped"), {"a": x[:, :2], "b": x[:, 2:]}),

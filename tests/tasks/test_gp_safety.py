@@ -7,12 +7,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers import small
+from helpers.reading import plain
 
 from lightning_al import ActiveLearner
 from lightning_al.assembly.building import fill_sizes
 from lightning_al.datamodules import ActiveDataModule
 from lightning_al.datamodules.tensors import TensorItems
-from lightning_al.posteriors import Deterministic
 from lightning_al.records import Outcomes
 from lightning_al.tasks import GPRegression, MarginalGPRegression, SparseGPRegression
 
@@ -67,9 +67,7 @@ def test_metrics_look_at_the_other_outputs_only(kind):
     torch.testing.assert_close(mean[:, :1], alone.moments(points)[0])
     torch.testing.assert_close(variance[:, :1], alone.moments(points)[1])
     assert float((mean[:, 1] - truth[:, 1]).abs().mean()) < 0.3
-    reader = Deterministic().predict(
-        safe, safe.adapter, torch.arange(15), points, ["mean", "variance"]
-    )
+    reader = plain(safe, points, ["mean", "variance"])
     assert reader.mean.shape[2] == reader.variance.shape[2] == 2
     torch.testing.assert_close(reader.mean.mean(1), mean.float())
     assert safe.joint(points).mean.shape == (2, 15)

@@ -8,6 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers import small
+from helpers.reading import read
 from sklearn.datasets import load_diabetes, make_regression
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
@@ -58,7 +59,7 @@ def fitted(task, data, epochs=1):
 
 def predict(task, x, needs, posterior=None):
     session = (posterior or Deterministic()).start(0, 0)
-    return session.predict(task, task.adapter, torch.arange(len(x)), x, needs)
+    return read(session, task, x, needs)
 
 
 def test_three_rounds_of_diabetes_a_resume_and_a_replay(tmp_path):

@@ -12,7 +12,7 @@ from torch import nn
 from lightning_al.networks import MLP, Ensemble, ResNet18, SmallCNN
 from lightning_al.strategies import build
 from lightning_al.strategies.trained.learning_loss import labelled_losses
-from lightning_al.tasks import Classification, LossHead, Regression
+from lightning_al.tasks import Classification, LossHead, PlaceClassification, Regression
 from lightning_al.tasks.loss_head import LossPredictor, ranking_loss
 from lightning_al.testing import World
 
@@ -200,7 +200,8 @@ def test_item_losses_average_to_the_loss(kind):
     else:
         shape = {"classes": (6, C), "members": (6, 4, C), "places": (6, C, 5)}[kind]
         network = Ensemble(MLP(F, [8], C), 4) if kind == "members" else MLP(F, [8], C)
-        module, raw = Classification(network, C), torch.randn(shape, generator=drawn)
+        cls = PlaceClassification if kind == "places" else Classification
+        module, raw = cls(network, C), torch.randn(shape, generator=drawn)
         share = 4 if kind == "members" else 1
         y = torch.randint(C, (6, 5) if kind == "places" else (6,), generator=drawn)
     each = module.item_losses(raw, y)
@@ -211,7 +212,7 @@ def test_item_losses_average_to_the_loss(kind):
 
 
 def test_places_without_a_label_do_not_count():
-    module, raw = Classification(MLP(F, [8], C), C), torch.randn(2, C, 4)
+    module, raw = PlaceClassification(MLP(F, [8], C), C), torch.randn(2, C, 4)
     y = torch.tensor([[0, 1, -100, -100], [-100] * 4])
     each = module.item_losses(raw, y)
     torch.testing.assert_close(each[0], nn.functional.cross_entropy(raw[:1, :, :2], y[:1, :2]))
@@ -280,7 +281,7 @@ def many_labels(seed=0):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_head_trained_here_finds_where_the_model_is_wrong(seed, monkeypatch):
-    monkeypatch.setattr("lightning_al.testing.world.STEPS", 200)
+    monkeypatch.setattr("lightning_al.testing.world_bench.STEPS", 200)
     world, strategy = many_labels(seed), build("learning-loss", width=32)
     pool = world.pool(strategy)
     bad = world.predictions.embedding[world.index, 0] > 0
@@ -304,9 +305,8 @@ def test_with_fewer_than_two_labelled_items_some_are_drawn(count):
 
 def test_a_task_with_a_head_of_its_own_is_asked():
     world, strategy = World.make("classification", 1), build("learning-loss")
-    learner = world.learner()
-    learner.task.predicted_losses = lambda inputs: inputs[:, 2]
-    pool = replace(world.pool(strategy), make_learner=lambda: learner)
+    pool = world.pool(strategy)
+    pool.bench.task.predicted_losses = lambda inputs: inputs[:, 2]
     third = world.predictions.embedding[world.index, 2]
     best = world.index[third.argsort(descending=True)[:5]].tolist()
     assert chosen(strategy, pool, 5) == best

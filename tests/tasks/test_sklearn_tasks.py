@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers import small
+from helpers.reading import plain
 from sklearn.ensemble import (
     BaggingClassifier,
     ExtraTreesRegressor,
@@ -21,7 +22,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lightning_al import ActiveLearner, replay
-from lightning_al.posteriors import Deterministic
 from lightning_al.tasks import SklearnClassification, SklearnRegression
 from lightning_al.tasks.sklearn import find_estimator
 
@@ -50,7 +50,7 @@ def fitted(task, data):
 
 
 def predict(task, x, needs):
-    return Deterministic().predict(task, task.adapter, torch.arange(len(x)), x, needs)
+    return plain(task, x, needs)
 
 
 def learner(run_dir, task, strategy, regression=False):

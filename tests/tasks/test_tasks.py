@@ -5,12 +5,13 @@ import math
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.reading import embeddings, plain
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_al.networks import MLP, Ensemble
-from lightning_al.tasks import Adapter, Classification, Regression, Task
+from lightning_al.tasks import Adapter, Classification, PlaceClassification, Regression, Task
 from lightning_al.tasks.classification import balanced_weights
 from lightning_al.tasks.metrics import CLASSIFICATION, REGRESSION
 
@@ -112,20 +113,24 @@ def test_training_members_together_is_training_each_alone(tmp_path, classes, opt
 
 
 def test_places_are_items_of_their_own():
-    task = Classification(nn.Conv2d(2, 3, 1), 3, metrics=["nll", "accuracy"])
+    task = PlaceClassification(nn.Conv2d(2, 3, 1), 3, metrics=["nll", "accuracy"])
     x, y = torch.randn(4, 2, 5, 6), torch.randint(3, (4, 5, 6))
     y[0, :2] = -100
-    logits = task(x)
+    logits = task.raw(x)
     torch.testing.assert_close(task.loss(logits, y), F.cross_entropy(logits, y))
     task.measure(list(task.val_metrics.values()), logits, y)
     torch.testing.assert_close(task.val_metrics["nll"].compute(), F.cross_entropy(logits, y))
-    fields = task.adapter.fields(logits, ["probs"])
-    torch.testing.assert_close(fields["probs"], logits.softmax(1)[:, None])
+    fields = plain(task, x, ["probs"])
+    torch.testing.assert_close(fields.probs, logits.softmax(1)[:, None])
 
 
-def test_members_of_a_foreign_network_are_known_by_the_targets():
-    task = Classification(nn.Unflatten(1, (5, 3)), 3)
+def test_members_of_a_foreign_network_are_known_by_its_word():
+    network = nn.Unflatten(1, (5, 3))
     x, y = torch.randn(7, 15), torch.randint(3, (7,))
+    with pytest.raises(ValueError, match=r"3 classes .* logits \[7, 5, 3\]"):
+        Classification(network, 3).loss(network(x), y)
+    network.gives_members = True
+    task = Classification(network, 3)
     each = [F.cross_entropy(x.view(7, 5, 3)[:, s], y) for s in range(5)]
     torch.testing.assert_close(task.loss(task(x), y), torch.stack(each).sum())
 
@@ -388,38 +393,43 @@ def test_any_lightning_module_can_be_read():
         assert found.shape == shape
         torch.testing.assert_close(raw, module.logits(x))
     torch.testing.assert_close(
-        Adapter("logits", "features").embeddings(module, x),
-        Adapter("logits", "head:input").embeddings(module, x),
+        embeddings(module, x, Adapter("logits", "features")),
+        embeddings(module, x, Adapter("logits", "head:input")),
     )
     assert not any(m._forward_hooks for m in module.modules())
 
 
 def test_readings_of_the_output_agree():
     module, x = Foreign().eval(), torch.randn(5, 1, 8, 8)
-    logits = Adapter("logits")
-    probs = Adapter("probabilities", output_is="probs")
-    a = logits.fields(logits.outputs(module, x), ["probs", "logits"])
-    b = probs.fields(probs.outputs(module, x), ["probs", "logits"])
-    assert a["probs"].shape == (5, 1, 3)
-    torch.testing.assert_close(a["probs"], b["probs"])
-    torch.testing.assert_close(b["logits"].softmax(2), a["probs"])
+    both = ["probs", "logits"]
+    a = plain(module, x, both, Adapter("logits"))
+    b = plain(module, x, both, Adapter("probabilities", output_is="probs"))
+    assert a.probs.shape == (5, 1, 3)
+    torch.testing.assert_close(a.probs, b.probs)
+    torch.testing.assert_close(b.logits.softmax(2), a.probs)
+
+
+def fields(adapter, raw, needs):
+    return adapter.reading.fields(adapter.sampled(raw), needs)
 
 
 def test_half_precision_outputs_become_float32():
-    fields = Adapter().fields(torch.randn(4, 3).bfloat16(), ["probs", "logits"])
-    assert {v.dtype for v in fields.values()} == {torch.float32}
+    got = fields(Adapter(), torch.randn(4, 3).bfloat16(), ["probs", "logits"])
+    assert {v.dtype for v in got.values()} == {torch.float32}
 
 
 def test_regression_outputs_are_split():
     raw = torch.randn(5, 4)
-    assert Adapter(kind="regression").fields(raw, ["mean"])["mean"].shape == (5, 1, 4)
-    got = Adapter(kind="regression", output_is="gaussian").fields(raw, ["mean", "variance"])
+    plain = Adapter(kind="regression")
+    assert fields(plain, raw, ["mean"])["mean"].shape == (5, 1, 4)
+    gaussian = Adapter(kind="regression", output_is="gaussian")
+    got = fields(gaussian, raw, ["mean", "variance"])
     torch.testing.assert_close(got["variance"][:, 0], raw[:, 2:].exp())
     own = Adapter(kind="regression", output_is=lambda out: (out[..., :1], out[..., 1:2].abs()))
-    torch.testing.assert_close(own.fields(raw, ["variance"])["variance"][:, 0], raw[:, 1:2].abs())
-    assert Adapter(kind="regression").fields(raw[:, 0], ["mean"])["mean"].shape == (5, 1, 1)
+    torch.testing.assert_close(fields(own, raw, ["variance"])["variance"][:, 0], raw[:, 1:2].abs())
+    assert fields(plain, raw[:, 0], ["mean"])["mean"].shape == (5, 1, 1)
     with pytest.raises(LookupError, match="gaussian"):
-        Adapter(kind="regression").fields(raw, ["variance"])
+        fields(plain, raw, ["variance"])
 
 
 @pytest.mark.parametrize(
@@ -430,7 +440,7 @@ def test_regression_outputs_are_split():
         (Adapter("logits"), LookupError, "Adapter.embedding="),
         (Adapter("features", "head"), LookupError, "never calls"),
         (Adapter("forward", "head"), ValueError, "got dict"),
-        (Adapter("scalar", "head"), ValueError, r"\[n, C\]"),
+        (Adapter("scalar", "head"), ValueError, r"tensor \[n, \.\.\.\], got \[\]"),
         (Adapter("logits", "scalar"), ValueError, "one row an item"),
     ],
 )
@@ -442,17 +452,18 @@ def test_adapters_that_do_not_fit_say_so(adapter, error, words):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "said"),
     [
-        {"kind": "ranking"},
-        {"output_is": "mean"},
-        {"kind": "regression", "output_is": "logits"},
-        {"output_is": lambda out: out},
-        {"axes": "none"},
+        ({"kind": "ranking"}, "kind must be classification or regression, got 'ranking'"),
+        ({"output_is": "mean"}, "given is one of logits, probs, log_probs, got 'mean'"),
+        ({"kind": "regression", "output_is": "logits"}, "given is 'mean', 'gaussian' or a funct"),
+        ({"kind": "classification", "output_is": lambda out: out}, "for kind='regression' only"),
+        ({"reading": "classes", "kind": "classification"}, "short for a reading; give either"),
+        ({"pool": "median"}, "pool is 'flatten' or 'mean', got 'median'"),
     ],
 )
-def test_adapters_that_make_no_sense_are_refused(arguments):
-    with pytest.raises(ValueError, match=r"kind|output_is|axes"):
+def test_adapters_that_make_no_sense_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
         Adapter(**arguments)
 
 
@@ -463,7 +474,7 @@ def test_the_adapter_of_a_subclass_calls_its_forward():
 
     task, x = Scaled(MLP(4, (8,), 3), 3), torch.randn(5, 4)
     torch.testing.assert_close(task.adapter.outputs(task, x), 2 * task.network(x))
-    assert task.adapter.embeddings(task, x).shape == (5, 8)
+    assert embeddings(task, x).shape == (5, 8)
 
 
 def test_facts_of_a_task():
