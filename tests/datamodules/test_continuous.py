@@ -274,7 +274,7 @@ def test_safety_of_the_queries_is_reported(tmp_path):
         def choose(self, candidates, k, generator):
             return Acquisition(x=torch.tensor([next(step)], dtype=torch.float64))
 
-    run = learner(tmp_path / "a", plane(), Walk()).with_(task=two)
+    run = learner(tmp_path / "a", plane(), Walk()).with_(task=two, rehearse=False)
     rounds = run.run().rounds
     assert "safe_share" not in rounds[0].metrics
     found = [(r.metrics["safe_share"], r.metrics["unsafe_distance"]) for r in rounds[1:]]

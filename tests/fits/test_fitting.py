@@ -188,15 +188,15 @@ def finals(history):
 
 
 def test_warm_starts_where_the_round_before_ended(learner, started):
-    history = learner(task=Started, weights="warm").run()
+    history = learner(task=Started, weights="warm", rehearse=False).run()
     ended = finals(history)
     assert small.same_weights(started[1], ended[0])
     assert small.same_weights(started[2], ended[1])
 
 
 def test_reset_starts_each_round_by_itself(learner, started):
-    history = learner(task=Started).run()
-    first = learner(task=Started, overwrite=True, seed=0).run()
+    history = learner(task=Started, rehearse=False).run()
+    first = learner(task=Started, overwrite=True, seed=0, rehearse=False).run()
     assert len(started) == 6
     for a, b in zip(started[:3], started[3:], strict=True):
         assert small.same_weights(a, b)
@@ -206,7 +206,7 @@ def test_reset_starts_each_round_by_itself(learner, started):
 
 
 def test_shrink_perturb_shrinks_and_perturbs_and_takes_buffers_over(learner, started):
-    history = learner(task=Started, weights="shrink_perturb").run()
+    history = learner(task=Started, weights="shrink_perturb", rehearse=False).run()
     ended = finals(history)
     for before, after in ((ended[0], started[1]), (ended[1], started[2])):
         for name, value in after.items():
@@ -297,6 +297,7 @@ def test_a_full_batch_task_sees_all_labelled_items_at_once(learner):
         datamodule=data,
         strategy="greedy",
         trainer=small.TRAINER | {"max_epochs": 1},
+        rehearse=False,
     ).run()
     assert Ridge.batches == [6, 11, 16]
     assert [r.batches for r in history.rounds] == [1, 1, 1]

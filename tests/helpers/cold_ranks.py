@@ -55,6 +55,7 @@ def cold(devices, run_dir, **changes):
         "budget": 15,
         "trainer": arguments(devices, max_epochs=1),
         "run_dir": run_dir,
+        "rehearse": False,  # items are counted
     }
     return ActiveLearner(**(default | changes))
 

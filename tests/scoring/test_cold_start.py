@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,8 +59,10 @@ def from_features(strategy, embedding, datamodule, k):
     context = Context(n_pool=len(index), classes=datamodule.classes)
     nothing = Predictions(index[:0], embedding=embedding[:0])
     pool = Pool(index, kept=Predictions(index, embedding=embedding[index]), context=context)
-    empty = Pool(index[:0], kept=nothing, context=context)
-    pool = Pool(index, kept=pool.kept, context=context, labelled_pool=lambda: empty)
+    bench = SimpleNamespace(
+        labelled_pool=lambda: Pool(index[:0], kept=nothing, context=context),
+    )
+    pool = Pool(index, kept=pool.kept, context=context, bench=bench)
     return build(strategy).choose(pool, k, generator(0, 0, "choose")).index.tolist()
 
 
@@ -138,7 +141,7 @@ def test_the_first_strategy_leaves_labelled_starts_alone(learner):
 @pytest.mark.parametrize("budget", [2**30, 0])
 def test_each_item_is_extracted_once_in_a_run(cold, strategy, budget):
     extract = Counted()
-    history = cold(strategy, features=extract, memory_budget=budget).run()
+    history = cold(strategy, features=extract, memory_budget=budget, rehearse=False).run()
     assert extract.count == 60
     held = cold(strategy, features=Counted(), run_dir=history.run_dir / "other").run()
     assert [r.acquired for r in held.rounds] == [r.acquired for r in history.rounds]
@@ -157,7 +160,7 @@ def test_features_replace_the_embeddings_and_nothing_else(learner):
             return super().score(batch, context)
 
     strategy = Sees(lambda probs, e: probs.mean(1).amax(1) + e.sum(1), ("probs", "embedding"))
-    one = learner(strategy=strategy, features=extract, budget=5)
+    one = learner(strategy=strategy, features=extract, budget=5, rehearse=False)
     history = one.run()
     task = small.task()
     task.load_state_dict(small.weights(history.run_dir / "checkpoints" / "round-000.ckpt"))
@@ -227,7 +230,7 @@ def test_a_backbone_in_a_run(learner):
     other = made.with_(features=Backbone("mobilenet_v3_small", image_size=32, seed=1))
     with pytest.raises(JournalError, match=r"features\.weights"):
         other.run()
-    with pytest.raises(JournalError, match=r"features\.settings"):
+    with pytest.raises(JournalError, match=r"features\.arguments\.image_size"):
         made.with_(features=Backbone("mobilenet_v3_small", image_size=64)).run()
     assert made.with_(features=Backbone("mobilenet_v3_small", image_size=32)).run() == history
 
@@ -304,11 +307,9 @@ class KilledError(Exception):
 
 
 def test_killed_at_any_write_of_round_0_it_goes_on(cold, monkeypatch):
-    extract = Counted()
-
     def one(run_dir):
-        observers = [RoundLog()]
-        return cold("k-center", features=extract, budget=5, run_dir=run_dir, observers=observers)
+        more = {"features": Counted(), "observers": [RoundLog()], "run_dir": run_dir}
+        return cold("k-center", budget=5, **more)
 
     whole = one(cold().run_dir / "whole").run()
     moments = []

@@ -3,7 +3,7 @@
 import gc
 import tracemalloc
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, TensorDataset
 from lightning_al import suggest
 from lightning_al.datamodules import ActiveDataModule
 from lightning_al.datamodules.tensors import TensorItems
-from lightning_al.fits import workbench as learners
+from lightning_al.fits.workbench import Workbench
 from lightning_al.networks import MLP, Ensemble
 from lightning_al.posteriors import Deterministic, MCDropout
 from lightning_al.records import Acquisition
@@ -117,7 +117,9 @@ def test_the_batch_size_does_not_change_scores(name):
         torch.manual_seed(0)
         targets = torch.randn(N, outputs) if outputs else torch.arange(N) % C
         module = data(TensorItems(torch.randn(N, F), targets), eval_batch_size=size)
-        made = scorer(task, module, posterior=posterior, remaining=20).pool(strategy)
+        made = scorer(task, module, posterior=posterior, remaining=20, make_bench=Workbench).pool(
+            strategy
+        )
         results.append(made)
     k = getattr(strategy, "most", 5)
     for other in results[1:]:
@@ -165,7 +167,7 @@ def test_a_pass_over_many_items_costs_a_score_each():
     it = scorer(Classification(nn.Linear(2, C), classes=C), module)
     with Large(n // 2) as large:
         pool = it.pool(build("margin"))
-    for old in (items.inputs[0], items.targets, index, module._status):
+    for old in (items.inputs[0], items.targets, index, module.state._status):
         large.seen.pop(old.untyped_storage().data_ptr(), None)
     assert pool.scores.untyped_storage().nbytes() == 4 * len(pool)
     assert sum(large.seen.values()) <= 5 * n  # the scores, and a byte each to look for NaN
@@ -570,7 +572,9 @@ def test_the_context_knows_the_answers_bought_so_far():
     context = plan.seen[0]
     assert (context.round, context.n_labelled, context.n_pool, context.classes) == (3, 10, 30, C)
     assert torch.equal(context.targets, module.labelled_targets())
-    assert pool.context is context
+    theirs = pool.context
+    assert torch.equal(theirs.targets, context.targets)
+    assert replace(theirs, targets=None) == replace(context, targets=None)
 
 
 # --- beyond one pass -------------------------------------------------------------------------
@@ -609,25 +613,33 @@ def test_no_rows_to_predict():
         scorer().pool(build("margin")).predict(torch.tensor([], dtype=torch.int64), ["probs"])
 
 
-def test_the_learner_trains_and_sees_no_labels_of_the_pool():
+def bench_of(module=None, **kwargs):
+    """What the strategies of a run without a recipe are given."""
+    return scorer(module=module, make_bench=Workbench, **kwargs).pool(build("margin")).bench
+
+
+def test_the_bench_trains_and_sees_no_labels_of_the_pool():
     module = data(batch_size=4)
-    pool = scorer(module=module).pool(build("margin"))
-    learner = pool.learner
-    labelled = torch.cat([y for _, y in learner.labelled_loader()])
+    bench = bench_of(module)
+    labelled = torch.cat([y for _, y in bench.loader()])
     assert sorted(labelled.tolist()) == sorted(module.labelled_targets().tolist())
-    bare = list(learner.unlabelled_loader())
+    bare = list(bench.inputs(module.pool))
     assert all(isinstance(x, torch.Tensor) for x in bare)
     assert torch.equal(torch.cat(bare), module.items.inputs(module.pool))
+    with pytest.raises(ValueError, match="label"):
+        bench.loader(module.pool[:2])
+    with pytest.raises(ValueError, match="label"):
+        bench.loss(on=module.pool[:2])
 
 
-def test_fits_of_the_learner_are_seeded():
+def test_fits_of_the_bench_are_seeded():
     def weights(noise):
         torch.manual_seed(0)
         module = classifier(dropout=0.5)
-        learner = scorer(module, data(batch_size=4), seed=5, round=1).pool(build("margin")).learner
+        bench = bench_of(data(batch_size=4), task=module, seed=5, round=1)
         torch.manual_seed(noise)
         before = torch.get_rng_state()
-        fitted = learner.fit(module, learner.labelled_loader(), max_epochs=2)
+        fitted = bench.fit(module, bench.loader(), max_epochs=2)
         assert torch.equal(before, torch.get_rng_state())
         assert fitted is module
         return torch.nn.utils.parameters_to_vector(module.parameters())
@@ -635,20 +647,21 @@ def test_fits_of_the_learner_are_seeded():
     assert torch.equal(weights(1), weights(2))
 
 
-def test_each_fit_of_a_learner_has_a_seed_of_its_own(monkeypatch):
+def test_each_fit_of_a_bench_has_a_seed_of_its_own():
     drawn = []
 
-    class Noted:
-        def __init__(self, **kwargs):
-            self.kwargs = kwargs
+    class Noted(pl.LightningModule):
+        automatic_optimization = False
 
-        def fit(self, module, loader):
+        def training_step(self, batch, batch_idx):
             drawn.append(torch.rand(()).item())
 
-    monkeypatch.setattr(learners, "Trainer", Noted)
-    learner = scorer().pool(build("margin")).learner
-    learner.fit(None, [])
-    learner.fit(None, [])
+        def configure_optimizers(self):
+            return None
+
+    bench = bench_of()
+    for _ in range(2):
+        bench.fit(Noted(), [torch.zeros(1)], max_epochs=1)
     assert drawn[0] != drawn[1]
 
 
