@@ -107,7 +107,7 @@ def log_marginal_likelihood(
     """
     logs = [*kernel.lengthscale.log().tolist(), float(kernel.outputscale.log()), float(noise.log())]
     ard = len(kernel.lengthscale) == x.shape[1]
-    found = evidence(kernel.shape, numbers(x), numbers(y), np.array(logs), ard)
+    found = evidence(kernel.shape, numbers(x - x.mean(0)), numbers(y), np.array(logs), ard)
     if found is None:
         raise ValueError(
             f"the covariance of {len(x)} points is not positive definite with noise "

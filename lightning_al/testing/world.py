@@ -114,7 +114,7 @@ class World:
         index = self.index if index is None else index
         needs, keeps = getattr(strategy, "needs", ()), getattr(strategy, "keeps", ())
         scores = None
-        if needs and hasattr(strategy, "score"):
+        if needs and hasattr(strategy, "score") and len(index):
             parts = [self.see(part, needs) for part in _batches(index, sizes)]
             scores = torch.cat([strategy.score(part, self.context) for part in parts])
         return Pool(

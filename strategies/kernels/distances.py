@@ -14,7 +14,17 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["CLOSE", "MEMORY", "Space", "Taken", "check_finite", "middle", "sampled", "tie_keys"]
+__all__ = [
+    "CLOSE",
+    "MEMORY",
+    "Space",
+    "Taken",
+    "check_finite",
+    "check_rows",
+    "middle",
+    "sampled",
+    "tie_keys",
+]
 
 MEMORY = 256 * 2**20
 """Default budget in bytes for what a kernel holds beside its input and a few numbers an item."""
@@ -275,6 +285,16 @@ def check_finite(values: Tensor, name: str) -> None:
         f"{name} must be finite, got {len(bad)} of {len(values)} rows that are NaN, infinite or "
         f"too large to square (rows {some}); drop these rows, or mend what computed them"
     )
+
+
+def check_rows(points: Tensor, name: str) -> None:
+    """Refuse rows [N, E] that are NaN, infinite, or too large to be squared in float32.
+
+    Raises:
+        ValueError: names how many rows, and the first of them.
+    """
+    wide = torch.promote_types(points.dtype, torch.float32)
+    check_finite(torch.linalg.vector_norm(points, dim=1, dtype=wide).float().square_(), name)
 
 
 def tie_keys(index: Tensor, seed: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..selection import RESOLUTION, check_k, shuffled
-from .distances import MEMORY, check_finite
+from .distances import MEMORY, check_rows
 from .points import Points
 
 __all__ = ["SAMPLE", "Cover"]
@@ -76,8 +76,7 @@ class Cover:
                 f"{list(embedding.shape)}, got {list(labelled.shape)}"
             )
         for points, name in ((embedding, "the pool's embedding"), (labelled, "labelled")):
-            norms = torch.linalg.vector_norm(points, dim=1, dtype=torch.float32).square_()
-            check_finite(norms, name)
+            check_rows(points, name)
         self.device, self.memory, self.computed = embedding.device, memory, 0
         self.weights = _checked_weights(weights, len(embedding), self.device)
         self.priority = shuffled(len(embedding), generator, self.device)

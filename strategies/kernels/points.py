@@ -37,8 +37,8 @@ class Points:
         size = max(1, _BLOCK // max(1, points.shape[1]))
         self.parts = [slice(start, start + size) for start in range(0, len(points), size)]
         if origin is None and self.parts:
-            sums = torch.stack([self[part].double().sum(0) for part in self.parts])
-            self.origin = (sums.sum(0) / len(points)).float()
+            sums = torch.stack([self._wide(points[part]).double().sum(0) for part in self.parts])
+            self.origin = (sums.sum(0) / len(points)).to(torch.promote_types(points.dtype, dtype))
         if self.parts and dtype.itemsize * points.numel() <= room:
             self.held = torch.cat([self[part] for part in self.parts])
         squares = [self[part].square().sum(1) for part in self.parts]
@@ -52,10 +52,15 @@ class Points:
         some = some[rows] if isinstance(rows, slice) else some.index_select(0, rows)
         if self.held is not None:
             return some
+        points = self._wide(some)
+        if self.origin is not None:
+            points = points - self.origin
+        return points.to(self.dtype)
+
+    def _wide(self, some: Tensor) -> Tensor:
+        """Rows before the origin is taken away, of unit length where asked."""
         points = some.to(torch.promote_types(some.dtype, self.dtype))
         if self.unit:
             norms = points.norm(dim=1, keepdim=True)
             points = torch.cat([points / norms.clamp_min(1e-30), (norms == 0).to(norms.dtype)], 1)
-        if self.origin is not None:
-            points = points - self.origin
-        return points.to(self.dtype)
+        return points

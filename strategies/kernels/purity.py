@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..selection import RESOLUTION, check_k, shuffled
-from .distances import CLOSE, MEMORY, check_finite
+from .distances import CLOSE, MEMORY, check_rows
 from .points import Points
 from .typiclust import assign, kmeans
 
@@ -50,8 +50,7 @@ def purity_radius(
     check_k(embedding, 0, axes=2)
     if not 0 < alpha < 1:
         raise ValueError(f"purity_radius needs alpha between 0 and 1, got {alpha}; try 0.95")
-    norms = torch.linalg.vector_norm(embedding, dim=1, dtype=torch.float32).square_()
-    check_finite(norms, "the pool's embedding")
+    check_rows(embedding, "the pool's embedding")
     cluster = assign(embedding, kmeans(embedding, clusters, generator, memory=memory), memory)[0]
     if not bool((cluster != cluster[0]).any()):
         raise ValueError(

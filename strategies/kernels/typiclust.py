@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..selection import RESOLUTION, check_k, shuffled, top_k
-from .distances import CLOSE, MEMORY, check_finite
+from .distances import CLOSE, MEMORY, check_rows
 
 __all__ = ["assign", "kmeans", "typiclust"]
 
@@ -88,8 +88,7 @@ def typiclust(
             f"{max_clusters} and {limit}; the first two are 20 and 500 in the paper"
         )
     for points, name in ((embedding, "the pool's embedding"), (labelled, "labelled")):
-        norms = torch.linalg.vector_norm(points, dim=1, dtype=torch.float32)
-        check_finite(norms.square(), name)
+        check_rows(points, name)
     if k == 0:
         return torch.empty(0, dtype=torch.int64, device=embedding.device)
     labelled = labelled.to(embedding.device)
@@ -132,7 +131,7 @@ def kmeans(
     per_centre: int = PER_CENTRE,
     memory: int = MEMORY,
 ) -> Tensor:
-    """Centres of k clusters: points [N, E] (and labelled [L, E]) -> [k, E], float32.
+    """Centres of k clusters: points [N, E] (and labelled [L, E]) -> [k, E], float32 at least.
 
     Lloyd's iterations on a sample of ``per_centre * k`` points. The first centres are drawn in
     batches with odds of the squared distance to those before; a centre that lost all its points
@@ -171,7 +170,7 @@ def kmeans(
         if torch.equal(moved, centres):
             break
         centres = moved
-    return (centres + origin).float()
+    return centres + origin
 
 
 def assign(
@@ -189,7 +188,7 @@ def assign(
     most = _CPU_BLOCK if points.device.type == "cpu" else _GPU_BLOCK
     size = max(1, min(most, memory // 16) // max(len(centres), points.shape[1]))
     origin = centres.mean(0)
-    about = centres - origin
+    about = (centres - origin).float()
     norms = about.square().sum(1)
     for start in range(0, len(points), size):
         part = (points[start : start + size] - origin).float()
@@ -256,7 +255,8 @@ def _typical_distance(points: Tensor, neighbours: int, memory: int) -> Tensor:
     middle = _mean(points)
     points = (points - middle).float()
     norms = points.square().sum(1)
-    noise = (norms + middle.square().sum()) * RESOLUTION**2  # what rounding of the items leaves
+    rounding = min(RESOLUTION, 16 * torch.finfo(middle.dtype).eps)  # of the items as they came
+    noise = (norms + middle.square().sum().float()) * rounding**2
     least = torch.maximum(norms * CLOSE, noise)[:, None]
     most = _CPU_BLOCK if points.device.type == "cpu" else _GPU_BLOCK
     size = max(1, min(most, memory // 16) // len(points))
