@@ -186,7 +186,8 @@ def fill_sizes(spec: Any, datamodule: Any) -> None:
         name: getattr(datamodule, name, None)
         for name in ("in_features", "in_channels", "image_size", "classes")
     }
-    sizes["safety"] = datamodule.outcomes.safety is not None
+    if (outcomes := getattr(datamodule, "outcomes", None)) is not None:  # `fit` takes any data
+        sizes["safety"] = outcomes.safety is not None
     sizes["labels"] = getattr(datamodule, "outputs", None)
     targets = sizes["classes"] or sizes["labels"]
     _fill(spec, sizes, targets, targets)
