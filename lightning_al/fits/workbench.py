@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -78,7 +78,8 @@ class Workbench:
     """The fitted task of a round, its data as far as a strategy may see them, and fits.
 
     See :class:`lightning_al.protocols.Workbench` for the contract. It works on one rank and one
-    device; its fits are seeded by (run, round, place among the fits of the round).
+    device; its fits are seeded by (run, round, place among the fits of the round). Nothing that it
+    holds leads to the data: what reads them is behind a function.
 
     Args:
         bound: the scorer of the round, bound to the strategy whose pool this is the bench of.
@@ -87,31 +88,37 @@ class Workbench:
         count: of the fits so far.
     """
 
-    bound: Bound
-    recipe: Recipe | None = None
+    bound: InitVar[Bound]
+    recipe: InitVar[Recipe | None] = None
     privileged: bool = False
     count: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
+    _bound: Callable[[], Bound] = field(init=False, repr=False, compare=False)
+    _given: Callable[[], Recipe | None] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self, bound: Bound, recipe: Recipe | None) -> None:
+        object.__setattr__(self, "_bound", lambda: bound)
+        object.__setattr__(self, "_given", lambda: recipe)
 
     # --- what is there -----------------------------------------------------------------------
 
     @property
     def task(self) -> Any:
         """The fitted module of the round."""
-        return self.bound.scorer.task
+        return self._bound().scorer.task
 
     @property
     def reading(self) -> Any:
         """What the task's outputs are (see :mod:`lightning_al.readings`)."""
-        return self.bound.scorer.adapter.reading
+        return self._bound().scorer.adapter.reading
 
     @property
     def _data(self) -> Any:
-        return self.bound.scorer.datamodule
+        return self._bound().scorer.datamodule
 
     @property
     def _where(self) -> tuple[int, int]:
         """Seed and round."""
-        return self.bound.scorer.seed, self.bound.scorer.round
+        return self._bound().scorer.seed, self._bound().scorer.round
 
     @property
     def labelled(self) -> Tensor:
@@ -129,7 +136,7 @@ class Workbench:
         Raises:
             LookupError: the head cannot be told from the adapter.
         """
-        it = self.bound.scorer
+        it = self._bound().scorer
         index = it.datamodule.pool
         index = (index if len(index) else it.datamodule.labelled)[:HEAD_ITEMS]
         if not len(index):
@@ -150,8 +157,8 @@ class Workbench:
                 members that scored the pool. Of no items only the index is set.
         """
         if module is None:
-            return self.bound.predict(index, needs)
-        it = replace(self.bound.scorer, bank=None)  # what a module says is its own
+            return self._bound().predict(index, needs)
+        it = replace(self._bound().scorer, bank=None)  # what a module says is its own
         if module is not self.task:
             it = replace(it, task=module, adapter=adapter_for(module, self.task, it.adapter))
         plain = Bound(it, Plain(tuple(needs)), Deterministic().start(0, 0))
@@ -159,11 +166,11 @@ class Workbench:
 
     def joint(self, index: Tensor) -> Any:
         """The joint predictive distribution over the items ``index`` [K]."""
-        return self.bound.joint(index)
+        return self._bound().joint(index)
 
     def labelled_pool(self) -> Pool:
         """The labelled set as a pool, scored by the strategy."""
-        return self.bound.labelled_pool()
+        return self._bound().labelled_pool()
 
     def pool_of(
         self, index: Tensor, *, labelled: Tensor | None = None, strategy: Any = None
@@ -179,8 +186,8 @@ class Workbench:
         data = self._data
         if labelled is None:
             labelled = data.labelled[~torch.isin(data.labelled, index)]
-        scorer = replace(self.bound.scorer, datamodule=data.restricted(labelled, pool=index))
-        chosen_by = self.bound.strategy if strategy is None else strategy
+        scorer = replace(self._bound().scorer, datamodule=data.restricted(labelled, pool=index))
+        chosen_by = self._bound().strategy if strategy is None else strategy
         bound = Bound(scorer, chosen_by, scorer.session(chosen_by))
         bound.teach()
         return bound.pool_of(index)
@@ -218,7 +225,7 @@ class Workbench:
             loader: of batches.
             arguments: of the Trainer.
         """
-        device = self.bound.scorer.running.device
+        device = self._bound().scorer.running.device
         chosen: Any = 1 if device.index is None or device.type == "cpu" else [device.index]
         place = {"accelerator": device.type, "devices": chosen}
         with seeded(*self._where, f"learner-{next(self.count)}"):
@@ -308,7 +315,7 @@ class Workbench:
                 f"{type(module).__name__} has no item_losses(raw, targets) -> [n]; a task of "
                 "lightning_al.tasks is needed here"
             )
-        running = replace(self.bound.scorer.running, task=module)
+        running = replace(self._bound().scorer.running, task=module)
         parts = []
         with running.ready(), running.forward() as bring:
             for batch in self._batches(on):
@@ -329,9 +336,10 @@ class Workbench:
         return loader  # type: ignore[no-any-return]
 
     def _recipe(self) -> Recipe:
-        if self.recipe is None:
+        recipe = self._given()
+        if recipe is None:
             raise LookupError("nothing can be refitted here: there is a trained model, and no run")
-        return self.recipe
+        return recipe
 
     def _open(self, what: Any) -> Any:
         """Refuse what only privileged strategies may see."""

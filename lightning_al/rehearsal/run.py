@@ -70,6 +70,7 @@ class Rehearsal:
         oracle: who will be asked.
         stopping: rules.
         query_size: items a query asks for.
+        remaining: items that the run may buy.
         priced: prices matter.
         privileged: strategies may read labels of the pool.
         seed: of the run.
@@ -89,6 +90,7 @@ class Rehearsal:
     oracle: Any
     stopping: tuple[Callable[..., Any], ...]
     query_size: int
+    remaining: int
     priced: bool
     privileged: bool
     seed: int
@@ -217,7 +219,7 @@ class Rehearsal:
             trainer=self._trainer,
             memory_budget=self.budget,
             bank=self._bank(data),
-            remaining=len(index),
+            remaining=self.remaining,
             make_bench=lambda bound: Workbench(bound, bench, self.privileged),
         )
         pool = scorer.pool(strategy)

@@ -117,6 +117,7 @@ class Run:
             recipe=recipe,
             **{**given, "stopping": tuple(parts.stopping)},
             query_size=plan.query_size,
+            remaining=plan.budget,
             priced=plan.cost_budget is not None,
             privileged=plan.privileged,
             seed=plan.seed,

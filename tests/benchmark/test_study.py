@@ -90,7 +90,7 @@ def test_a_grid_that_it_cannot_speak_of_is_refused_before_anything_runs(known):
         ({"class_path": "pathlib.Path"}, "pathlib.Path is no study"),
         (
             {"class_path": "helpers.own_study.Nameless"},
-            "Nameless is no study: it lacks name .see lightning_al.benchmark.study.Study",
+            "it lacks name .see lightning_al.benchmark.study.Study",
         ),
     ],
 )

@@ -116,10 +116,13 @@ class Nosy:
         return batch.mean[:, 0, 0]
 
     def choose(self, candidates: Pool, k, generator):
-        learner = candidates.learner
-        self.seen += [*reachable(candidates), *reachable(candidates.labelled), *reachable(learner)]
+        bench = candidates.bench
+        self.seen += [*reachable(candidates), *reachable(candidates.labelled), *reachable(bench)]
+        for part in (bench.task, bench.reading, bench.labelled, bench.head):
+            self.seen += reachable(part)
         self.seen += reachable(candidates.predict(torch.arange(3), self.needs))
-        for batch in learner.unlabelled_loader():
+        self.seen += reachable(bench.pool_of(candidates.index[:3], labelled=bench.labelled))
+        for batch in bench.inputs(candidates.index):
             self.seen += reachable(batch)
         return Acquisition(index=candidates.index[:k], scores=candidates.scores[:k])
 
