@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from lightning_al.networks import build
+from lightning_al.networks import build, spec_of
 from lightning_al.networks.probe import Probe
 
 from .classification import Classification
@@ -70,3 +70,6 @@ class LinearProbe(Classification):
             class_weights=class_weights,
             metrics=metrics,
         )
+        spec = None if frozen is None else spec_of(frozen)
+        told = {} if spec is None else {"features": spec}  # those without one are given again
+        self.save_hyperparameters({"in_features": int(width), **told})
