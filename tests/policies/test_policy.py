@@ -53,7 +53,7 @@ def test_fused_weights_are_of_float32_and_apart_from_the_network():
     before = policy.query(x, y, 3)
     with torch.no_grad():
         net.last.weight.zero_()
-    assert torch.equal(policy.query(x, y, 3), before)
+    torch.testing.assert_close(policy.query(x, y, 3), before)
     assert fuse(net.double(), 4).emitter.table.shape == (4, TINY["hidden"])
     assert fuse(net, 4).emitter.read.dtype == torch.float32
 
@@ -107,7 +107,7 @@ def test_written_and_read_again_it_is_the_same(tmp_path, cls):
     torch.manual_seed(5)
     for name in (path, path.with_suffix(".json"), tmp_path / "deep" / "mine"):
         again = Policy.load(name)
-        assert torch.equal(again.query(x, y, 3), policy.query(x, y, 3))
+        torch.testing.assert_close(again.query(x, y, 3), policy.query(x, y, 3))
         assert again.card.training == {"steps": 3, "loss": -0.5}
     if cls is FlexiblePolicy:
         assert policy.query(x[:, :1], y, 3).shape == (1,)
