@@ -18,6 +18,8 @@ from lightning_al.history.progress import round_table
 
 __all__ = ["Outcome", "next_commands", "seed_table", "show"]
 
+CLASSES = "classification"  # of a reading's kinds
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -118,7 +120,8 @@ def _other_strategy(parts: Assembly) -> list[str] | None:
     """A strategy that this model can serve and that was not used, with what it needs."""
     spec = parts.config["strategy"]
     used = spec.get("name") if isinstance(spec, dict) else spec
-    regression = parts.datamodule.classes is None  # type: ignore[attr-defined]
+    reading = getattr(parts.task(), "reading", None)
+    regression = parts.datamodule.classes is None if reading is None else reading.kind != CLASSES
     network = (parts.config["model"].get("init_args") or {}).get("network") or {}
     arguments = network.get("init_args") or {}
     drops = {name: p for name, p in arguments.items() if name.endswith("dropout")}
