@@ -1,0 +1,298 @@
+"""Random mutants: of so many lines changed at random, which do the tests notice?
+
+    python benchmarks/mutants.py --count 200 --seed 1 --out benchmarks/mutants.md
+
+Each mutant is one module of scores, journal, ranks or statistics with one place changed (a
+comparison, an operator, a number, a condition, a call left out, …), in a copy of the package that
+stands before the installed one. The tests of that room run until the first one fails; the quick
+ones first. A mutant that no test fails on survives, and is listed. What it changes may be
+equivalent: that is for a reader to say. ``--resume`` goes on from the JSON lines beside the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SIBLINGS = ("callbacks", "configs", "datamodules", "strategies")
+# room -> modules, and test files in the order in which they are tried
+ROOMS = {
+    "scores": (
+        "lightning_al/scores/*.py",
+        (
+            "tests/scores",
+            "tests/strategies/test_strategies.py",
+            "tests/strategies/test_epig.py",
+            "tests/strategies/test_safe_strategies.py",
+            "tests/readings",
+        ),
+    ),
+    "journal": (
+        "lightning_al/journal/*.py",
+        (
+            "tests/journal/test_journal.py",
+            "tests/journal/test_resume.py",
+            "tests/journal",
+            "tests/rounds",
+            "tests/oracles",
+        ),
+    ),
+    "ranks": ("lightning_al/ranks/*.py", ("tests/ranks",)),
+    "statistics": ("lightning_al/benchmark/statistics.py", ("tests/benchmark/test_statistics.py",)),
+}
+COMPARE = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+}
+ARITHMETIC = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+}
+CALLS = {"min": "max", "any": "all", "amin": "amax", "argmin": "argmax", "sum": "mean"}
+CALLS |= {"sorted": "list", "clamp_min": "clamp_max", "sqrt": "square", "log": "log1p"}
+CALLS |= {other: name for name, other in CALLS.items() if other not in ("list", "square")}
+
+
+def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Every other node that may stand here, with what it changes."""
+    new = copy.deepcopy(node)
+    if isinstance(new, ast.Compare) and len(new.ops) == 1 and type(new.ops[0]) in COMPARE:
+        new.ops = [COMPARE[type(new.ops[0])]()]
+        yield "comparison", new
+    elif isinstance(new, (ast.BinOp, ast.AugAssign)) and type(new.op) in ARITHMETIC:
+        new.op = ARITHMETIC[type(new.op)]()
+        yield "operator", new
+    elif isinstance(new, ast.BoolOp):
+        new.op = ast.Or() if isinstance(new.op, ast.And) else ast.And()
+        yield "and/or", new
+    elif isinstance(new, ast.UnaryOp) and isinstance(new.op, (ast.Not, ast.USub)):
+        yield "sign", new.operand
+    elif isinstance(new, ast.Constant) and isinstance(new.value, bool):
+        new.value = not new.value
+        yield "constant", new
+    elif isinstance(new, ast.Constant) and isinstance(new.value, (int, float)):
+        new.value = new.value + 1 if isinstance(new.value, int) else new.value * 2 + 0.5
+        yield "constant", new
+    elif isinstance(new, (ast.If, ast.While, ast.IfExp)):
+        new.test = ast.UnaryOp(ast.Not(), new.test)
+        yield "condition", new
+    elif isinstance(new, ast.Return) and new.value is not None:
+        new.value = ast.Constant(None)
+        yield "no result", new
+    elif isinstance(new, ast.Expr) and isinstance(new.value, (ast.Call, ast.Await)):
+        yield "no call", ast.Pass()
+    elif isinstance(new, ast.Raise):
+        yield "no error", ast.Pass()
+    elif isinstance(new, ast.Call):
+        called = new.func
+        if isinstance(called, ast.Attribute) and called.attr in CALLS:
+            called.attr = CALLS[called.attr]
+            yield "other call", new
+        elif isinstance(called, ast.Name) and called.id in CALLS:
+            called.id = CALLS[called.id]
+            yield "other call", new
+
+
+def places(tree: ast.Module) -> Iterator[tuple[ast.AST, str, int | None]]:
+    """Where code that runs may be changed: (parent, field, position); no annotations, no texts."""
+    left_out = ("annotation", "returns", "decorator_list", "slice_", "type_params", "bases")
+
+    def walk(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
+        for name, value in ast.iter_fields(node):
+            if name in left_out or (isinstance(node, ast.JoinedStr) and name == "values"):
+                continue
+            if isinstance(value, ast.AST):
+                yield node, name, None
+                yield from walk(value)
+            elif isinstance(value, list):
+                for i, each in enumerate(value):
+                    if not isinstance(each, ast.AST) or for_types(each) or names_only(each):
+                        continue
+                    yield node, name, i
+                    yield from walk(each)
+
+    yield from walk(tree)
+
+
+def for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def names_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+
+
+def mutants(path: Path) -> list[tuple[int, str, str, str]]:
+    """All mutants of a file: line, what was changed, the new line's text, the whole source."""
+    tree = ast.parse(path.read_text())
+    found = []
+    for parent, name, i in list(places(tree)):
+        held = getattr(parent, name)
+        old = held if i is None else held[i]
+        for what, new in changes(old):
+            ast.copy_location(new, old)
+            if i is None:
+                setattr(parent, name, new)
+            else:
+                held[i] = new
+            shown = f"{short(old)} -> {short(new)}"
+            found.append((old.lineno, what, shown, ast.unparse(ast.fix_missing_locations(tree))))
+            if i is None:
+                setattr(parent, name, old)
+            else:
+                held[i] = old
+    return found
+
+
+def short(node: ast.AST) -> str:
+    text = " ".join(ast.unparse(node).split("\n")[0].split())
+    return text if len(text) < 60 else f"{text[:57]}..."
+
+
+def drawn(count: int, seed: int) -> list[dict]:
+    """``count`` mutants, drawn from all of all rooms."""
+    every = []
+    for room, (pattern, _) in ROOMS.items():
+        for path in sorted(ROOT.glob(pattern)):
+            for place, (line, what, shown, source) in enumerate(mutants(path)):
+                file = str(path.relative_to(ROOT))
+                every.append(
+                    {
+                        "id": f"{file}:{line}#{place}",
+                        "room": room,
+                        "file": file,
+                        "what": what,
+                        "shown": shown,
+                        "source": source,
+                    }
+                )
+    print(f"{len(every)} mutants are possible, {min(count, len(every))} are drawn")
+    return random.Random(seed).sample(every, min(count, len(every)))
+
+
+def copied(folder: Path) -> Path:
+    """The package as a wheel has it, and the tests beside it."""
+    home = folder / "tree"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "lightning_al", home / "lightning_al", ignore=ignore)
+    for sibling in SIBLINGS:
+        shutil.copytree(ROOT / sibling, home / "lightning_al" / sibling, ignore=ignore)
+    shutil.copytree(ROOT / "tests", home / "tests", ignore=ignore)
+    shutil.copy(ROOT / "pyproject.toml", home)
+    return home
+
+
+def noticed(home: Path, room: str, limit: int) -> tuple[bool, str, float]:
+    """Whether a test of the room fails, which, and the seconds until then."""
+    start = time.monotonic()
+    environment = {**os.environ, "PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command += ["--timeout=180", "--no-header", "--tb=no", *ROOMS[room][1]]
+    process = subprocess.Popen(
+        command,
+        cwd=home,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output = process.communicate(timeout=limit)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.communicate()
+        return True, f"ran past {limit} s", time.monotonic() - start
+    failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    by = failed[0].split(" - ")[0] if failed else output.strip().splitlines()[-1]
+    return process.returncode != 0, by, time.monotonic() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit", type=int, default=900, help="seconds a mutant")
+    parser.add_argument("--out", type=Path, default=Path("mutants.md"))
+    parser.add_argument("--rooms", nargs="*", default=list(ROOMS))
+    parser.add_argument("--resume", action="store_true")
+    given = parser.parse_args()
+    lines = given.out.with_suffix(".jsonl")
+    done = {}
+    if given.resume and lines.exists():
+        done = {row["id"]: row for row in map(json.loads, lines.read_text().splitlines())}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = copied(Path(folder))
+        for mutant in drawn(given.count, given.seed):
+            if mutant["room"] not in given.rooms:
+                continue
+            row = done.get(mutant["id"])
+            if row is None:
+                parts = Path(mutant["file"]).parts
+                file = home.joinpath(*parts)
+                kept = file.read_text()
+                file.write_text(mutant["source"])
+                try:
+                    found, by, seconds = noticed(home, mutant["room"], given.limit)
+                finally:
+                    file.write_text(kept)
+                row = {k: mutant[k] for k in ("id", "room", "file", "what", "shown")}
+                row |= {"noticed": found, "by": by, "seconds": round(seconds, 1)}
+                with lines.open("a") as out:
+                    out.write(json.dumps(row) + "\n")
+            rows.append(row)
+            print(
+                f"{len(rows):4} {'      ' if row['noticed'] else 'ALIVE '} {row['id']}  "
+                f"{row['shown']}  [{row['by'][:70]}] {row['seconds']} s",
+                flush=True,
+            )
+    given.out.write_text(table(rows, given.seed))
+
+
+def table(rows: list[dict], seed: int) -> str:
+    """What was found, as Markdown."""
+    text = [f"Random mutants, seed {seed}.", "", "| room | mutants | noticed | share |"]
+    text.append("|---|---|---|---|")
+    for room in (*ROOMS, "all"):
+        mine = [row for row in rows if room in (row["room"], "all")]
+        if mine:
+            seen = sum(row["noticed"] for row in mine)
+            text.append(f"| {room} | {len(mine)} | {seen} | {seen / len(mine):.0%} |")
+    text += ["", "Survivors:", ""]
+    for row in rows:
+        if not row["noticed"]:
+            text.append(f"- `{row['id']}` ({row['what']}): `{row['shown']}`")
+    return "\n".join(text) + "\n"
+
+
+if __name__ == "__main__":
+    main()
