@@ -52,6 +52,69 @@ ROOMS = {
     "ranks": ("lightning_al/ranks/*.py", ("tests/ranks",)),
     "statistics": ("lightning_al/benchmark/statistics.py", ("tests/benchmark/test_statistics.py",)),
 }
+# faults that tests of version 0.1 let pass: name -> file, the line as it is, as it would be, tests
+NAMED = {
+    "MAP: noise prior dropped": (
+        "lightning_al/tasks/gaussian_process.py",
+        'sigma = 2.0 if self.hyperparameters == "map" else None',
+        "sigma = None",
+        ("tests/tasks/test_gp_tasks.py", "tests/gp"),
+    ),
+    "MAP: median of length scales 2 sqrt(d) -> 2": (
+        "lightning_al/tasks/gp_base.py",
+        "typical = math.sqrt(max(self.x.shape[1], 1)) * 2.0",
+        "typical = 2.0",
+        ("tests/tasks/test_gp_tasks.py", "tests/gp"),
+    ),
+    "dropout: tail trusted whatever it gives": (
+        "lightning_al/posteriors/dropout.py",
+        "return tail if torch.allclose(again, raw, rtol=1e-3, atol=1e-4, equal_nan=True) else None",
+        "return tail",
+        ("tests/posteriors",),
+    ),
+    "store: two of them forget the share": (
+        "lightning_al/scoring/scorer.py",
+        "return self.memory_budget // shares",
+        "return self.memory_budget",
+        ("tests/scoring",),
+    ),
+    "store: fields forget each other": (
+        "lightning_al/scoring/store.py",
+        "self.budget -= size",
+        "pass",
+        ("tests/scoring",),
+    ),
+    "identity without cost_budget": (
+        "lightning_al/records/plan.py",
+        '"can be paid",\n        None,\n    )',
+        '"can be paid",\n        None,\n        identity=False,\n    )',
+        ("tests/rounds", "tests/journal"),
+    ),
+    "idle rounds: arrived answers ignored": (
+        "lightning_al/journal/standing.py",
+        "if done.ledger or done.arrived:",
+        "if done.ledger:",
+        ("tests/journal/test_journal.py", "tests/rounds", "tests/oracles"),
+    ),
+    "Wilcoxon: zeros dropped": (
+        "lightning_al/benchmark/statistics.py",
+        'zero_method="pratt"',
+        'zero_method="wilcox"',
+        ("tests/benchmark/test_statistics.py",),
+    ),
+    "Wilcoxon: zeros split": (
+        "lightning_al/benchmark/statistics.py",
+        'zero_method="pratt"',
+        'zero_method="zsplit"',
+        ("tests/benchmark/test_statistics.py",),
+    ),
+    "bootstrap: BCa -> percentile": (
+        "lightning_al/benchmark/statistics.py",
+        'method="BCa"',
+        'method="percentile"',
+        ("tests/benchmark/test_statistics.py",),
+    ),
+}
 COMPARE = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -176,6 +239,18 @@ def short(node: ast.AST) -> str:
     return text if len(text) < 60 else f"{text[:57]}..."
 
 
+def named() -> list[dict]:
+    """The mutants of :data:`NAMED`."""
+    found = []
+    for name, (file, old, new, tests) in NAMED.items():
+        text = (ROOT / file).read_text()
+        if text.count(old) != 1:
+            raise SystemExit(f"{file} has {text.count(old)} times the line of {name!r}: {old!r}")
+        row = {"id": name, "room": "named", "file": file, "what": "named", "tests": tests}
+        found.append({**row, "shown": f"{old} -> {new}", "source": text.replace(old, new)})
+    return found
+
+
 def drawn(count: int, seed: int) -> list[dict]:
     """``count`` mutants, drawn from all of all rooms."""
     every = []
@@ -187,6 +262,7 @@ def drawn(count: int, seed: int) -> list[dict]:
                     {
                         "id": f"{file}:{line}#{place}",
                         "room": room,
+                        "tests": ROOMS[room][1],
                         "file": file,
                         "what": what,
                         "shown": shown,
@@ -209,13 +285,13 @@ def copied(folder: Path) -> Path:
     return home
 
 
-def noticed(home: Path, room: str, limit: int) -> tuple[bool, str, float]:
-    """Whether a test of the room fails, which, and the seconds until then."""
+def noticed(home: Path, tests: tuple[str, ...], limit: int) -> tuple[bool, str, float]:
+    """Whether a test fails, which, and the seconds until then."""
     start = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    command += ["--timeout=180", "--no-header", "--tb=no", *ROOMS[room][1]]
+    command += ["--timeout=180", "--no-header", "--tb=no", *tests]
     process = subprocess.Popen(
         command,
         cwd=home,
@@ -243,6 +319,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=900, help="seconds a mutant")
     parser.add_argument("--out", type=Path, default=Path("mutants.md"))
     parser.add_argument("--rooms", nargs="*", default=list(ROOMS))
+    parser.add_argument("--named", action="store_true", help="those that 0.1 let pass")
     parser.add_argument("--resume", action="store_true")
     given = parser.parse_args()
     lines = given.out.with_suffix(".jsonl")
@@ -252,8 +329,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         home = copied(Path(folder))
-        for mutant in drawn(given.count, given.seed):
-            if mutant["room"] not in given.rooms:
+        for mutant in named() if given.named else drawn(given.count, given.seed):
+            if not given.named and mutant["room"] not in given.rooms:
                 continue
             row = done.get(mutant["id"])
             if row is None:
@@ -262,7 +339,7 @@ def main() -> None:
                 kept = file.read_text()
                 file.write_text(mutant["source"])
                 try:
-                    found, by, seconds = noticed(home, mutant["room"], given.limit)
+                    found, by, seconds = noticed(home, mutant["tests"], given.limit)
                 finally:
                     file.write_text(kept)
                 row = {k: mutant[k] for k in ("id", "room", "file", "what", "shown")}
@@ -282,7 +359,7 @@ def table(rows: list[dict], seed: int) -> str:
     """What was found, as Markdown."""
     text = [f"Random mutants, seed {seed}.", "", "| room | mutants | noticed | share |"]
     text.append("|---|---|---|---|")
-    for room in (*ROOMS, "all"):
+    for room in (*ROOMS, "named", "all"):
         mine = [row for row in rows if room in (row["room"], "all")]
         if mine:
             seen = sum(row["noticed"] for row in mine)
