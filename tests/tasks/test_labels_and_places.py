@@ -1,4 +1,4 @@
-"""Several labels an item, and a class a place: losses and logged figures against other libraries."""
+"""Several labels an item, a class a place: losses and logged figures against other libraries."""
 
 import math
 
@@ -75,9 +75,9 @@ def datamodule(x, y, held, **more):
     return data
 
 
-def tested(task, data, epochs=2):
+def logged_by(task, data):
     """A task after a fit, and what it logs on the test set."""
-    trainer = pl.Trainer(**(QUIET | {"max_epochs": epochs}))
+    trainer = pl.Trainer(**(QUIET | {"max_epochs": 2}))
     trainer.fit(task, datamodule=data)
     (found,) = trainer.test(task, datamodule=data, verbose=False)
     return task.eval(), found
@@ -89,7 +89,9 @@ def tested(task, data, epochs=2):
 @pytest.mark.parametrize("members", [0, 3])
 def test_logged_figures_of_labels_are_those_of_scikit_learn(members):
     x, y = label_data(50, seed=5)
-    task, found = tested(labels_task(members), datamodule(*label_data(), (x, y), eval_batch_size=7))
+    task, found = logged_by(
+        labels_task(members), datamodule(*label_data(), (x, y), eval_batch_size=7)
+    )
     with torch.no_grad():
         raw = task.raw(x).double()
         each = raw.sigmoid() if members else raw.sigmoid()[:, None]
@@ -186,7 +188,7 @@ def place_figures(log_probs, y):
 def test_logged_figures_of_places_are_those_of_scikit_learn(members, last):
     x, y = place_data(15, seed=5)
     data = datamodule(*place_data(), (x, y), eval_batch_size=4)
-    task, found = tested(places_task(members, last), data)
+    task, found = logged_by(places_task(members, last), data)
     with torch.no_grad():
         raw = task.raw(x) if members else task.raw(x)[:, None]
         each = (raw.movedim(-1, 2) if last else raw).log_softmax(2)
