@@ -348,9 +348,11 @@ def test_odd_pools(name, change):
     assert set(got) <= set(world.index.tolist())
 
 
-@pytest.mark.parametrize("name", ["noise-stability", "learning-loss"])
-def test_regressions_are_served(name):
-    check_strategy(name, kind="regression")
+@pytest.mark.parametrize(
+    ("name", "short"), [("noise-stability", {"perturbations": 5}), ("learning-loss", {"steps": 15})]
+)
+def test_regressions_are_served(name, short):
+    check_strategy(build(name, **short), kind="regression")
 
 
 @pytest.mark.parametrize("name", NAMES)

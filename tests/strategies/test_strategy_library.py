@@ -4,11 +4,13 @@ import functools
 import inspect
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from helpers.set_worlds import FIXTURES, chosen, world
+from matplotlib.figure import Figure
 
 from lightning_al.assembly.command_line import CommandLine
 from lightning_al.assembly.parser import parse
@@ -179,6 +181,7 @@ def test_it_chooses_otherwise_than_every_other_unless_declared_equivalent(name):
 @pytest.mark.parametrize(("name", "base"), RUNS)
 def test_it_runs_for_three_rounds(name, base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: Path(file).touch())
     strategy = build(name)
     k = getattr(strategy, "most", 4)
     (tmp_path / "two_measures.yaml").write_text(TWO_MEASURES)
