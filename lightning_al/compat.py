@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any
 
 import pytorch_lightning
 
 __all__ = [
-    "NAMES",
-    "bridged",
-    "dummy_logger",
-    "families",
-    "family_of",
-    "is_a",
-    "kinds",
-    "overrides",
-    "start_step_at",
+    *("NAMES", "bridged", "dummy_logger", "experiment_of", "families", "family_of"),
+    *(
+        "given_hyperparameters",
+        "hyperparameters_name",
+        "is_a",
+        "kinds",
+        "name_wandb_run",
+        "open_cli",
+    ),
+    *("option_strings", "overrides", "set_step", "start_method", "start_step_at", "titled"),
+    "wandb_run",
 ]
 
 NAMES = ("pytorch_lightning", "lightning.pytorch")
@@ -169,3 +172,138 @@ def start_step_at(trainer: Any, offset: int) -> None:
     """
     loop = trainer.fit_loop.epoch_loop
     loop._batches_that_stepped = max(loop._batches_that_stepped, offset)
+
+
+def set_step(trainer: Any, step: int) -> None:
+    """Let the Trainer's logger count its steps from here (see :func:`start_step_at`)."""
+    trainer.fit_loop.epoch_loop._batches_that_stepped = step
+
+
+def start_method(trainer: Any) -> str | None:
+    """How a Trainer starts new processes inside each fit ("spawn", "fork"); None: it does not.
+
+    The launcher that does so, and what it calls its way, are private.
+    """
+    launcher = trainer.strategy.launcher
+    if not is_a(launcher, "strategies.launchers._MultiProcessingLauncher"):
+        return None
+    method: str = launcher._start_method
+    return method
+
+
+def experiment_of(logger: Any) -> Any:
+    """What a logger of TensorBoard or W&B has opened so far; None before its first value.
+
+    The public ``experiment`` would open it.
+    """
+    return logger._experiment
+
+
+def wandb_run(logger: Any) -> Any:
+    """The W&B run that a logger began; None where none is open, or one of somebody else's.
+
+    A run that was open before, as in a sweep, belongs to the one who opened it: it has another id
+    than the private ``_wandb_init`` asks for.
+    """
+    run = experiment_of(logger)
+    return run if run is not None and run.id == logger._wandb_init["id"] else None
+
+
+def name_wandb_run(logger: Any, name: str) -> None:
+    """Say late, before its first use, which id the W&B run of a logger has.
+
+    The logger takes the id when it is built, and keeps it in private arguments of ``wandb.init``.
+    """
+    logger._id = logger._wandb_init["id"] = name
+    if logger._wandb_init.get("anonymous") is None:
+        logger._wandb_init.pop("anonymous", None)  # W&B warns of the bare argument
+
+
+def given_hyperparameters(values: dict[str, Any]) -> AbstractContextManager[None]:
+    """Inside, modules keep these as their hyper-parameters, as LightningCLI has it.
+
+    ``load_from_checkpoint`` then builds any module again; the context is private.
+    """
+    from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters_context
+
+    made: AbstractContextManager[None] = _given_hyperparameters_context(
+        hparams=values, instantiator="pytorch_lightning.cli.instantiate_module"
+    )
+    return made
+
+
+def hyperparameters_name(module: Any) -> str | None:
+    """How a module's checkpoints call its hyper-parameters, beside the public key of that name."""
+    return getattr(module, "_hparams_name", None)
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+@functools.cache
+def open_cli() -> type[Any]:
+    """LightningCLI with a public method for each private step that a command of ours changes."""
+    from pytorch_lightning.cli import LightningCLI
+
+    class OpenCLI(LightningCLI):
+        """Lightning's command line, open to a subclass."""
+
+        def prepared(self, parser: Any, subcommand: str) -> Any:
+            """The parser of a sub-command, as it shall be."""
+            return parser
+
+        def seeds(self) -> bool:
+            """Whether Lightning seeds this process."""
+            return True
+
+        def carry_out(self, subcommand: str, usual: Callable[[], None]) -> None:
+            """Do a sub-command; ``usual`` is what Lightning does."""
+            usual()
+
+        def options_of(self, subcommand: str) -> list[str]:
+            """All options of a sub-command."""
+            return option_strings(self._subcommand_parsers[subcommand])
+
+        def text_of(self, subcommand: str) -> str:
+            """The configuration of a sub-command as YAML."""
+            text: str = self._parser(subcommand).dump(self.config[subcommand], skip_none=False)
+            return text
+
+        def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Any:
+            parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+            return self.prepared(parser, subcommand)
+
+        def _parse_ckpt_path(self) -> None:
+            """The configuration says which model it is, not a checkpoint's hyper-parameters."""
+
+        def _set_seed(self) -> None:
+            if self.seeds():
+                super()._set_seed()
+
+        def _run_subcommand(self, subcommand: str) -> None:
+            self.carry_out(subcommand, functools.partial(super()._run_subcommand, subcommand))
+
+    return OpenCLI
+
+
+def option_strings(parser: Any) -> list[str]:
+    """All options of an argparse parser, as they are typed."""
+    return list(parser._option_string_actions)
+
+
+def titled(parser: Any, titles: Mapping[str, str], first: str = "options") -> None:
+    """Name the groups of an argparse parser's help, and bring them into the order of the names.
+
+    Args:
+        parser: any; groups can be added to it by its public methods, and neither moved nor read.
+        titles: by one of a group's options, without dashes.
+        first: the group that stays in front.
+    """
+    for group in parser._action_groups:
+        options = [option for a in group._group_actions for option in a.option_strings]
+        names = [name for name in titles if f"--{name}" in options]
+        group.title = titles[names[0]] if names else group.title
+    order = [first, *titles.values()]
+    parser._action_groups = sorted(
+        parser._action_groups, key=lambda g: order.index(g.title) if g.title in order else 0
+    )

@@ -14,9 +14,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 from pytorch_lightning.cli import LightningCLI, instantiate_class
-from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters_context
 
-from lightning_al.compat import kinds
+from lightning_al.compat import given_hyperparameters, kinds
 from lightning_al.randomness import seeded
 from lightning_al.records import RunPlan
 from lightning_al.records.plan import options_of
@@ -87,10 +86,7 @@ class Assembly:
         """A fresh module, with the optimiser of the command line if it names one."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
-            with _given_hyperparameters_context(
-                hparams=self._hyperparameters(),
-                instantiator="pytorch_lightning.cli.instantiate_module",
-            ):  # what LightningCLI does, so that load_from_checkpoint rebuilds any module
+            with given_hyperparameters(self._hyperparameters()):
                 module = self._model()
         if (optimizer := self.config.get("optimizer")) is not None:
             scheduler = self.config.get("lr_scheduler")

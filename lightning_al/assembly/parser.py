@@ -11,7 +11,7 @@ import pytorch_lightning
 import yaml
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from lightning_al.compat import bridged, family_of, kinds
+from lightning_al.compat import bridged, family_of, kinds, open_cli, titled
 from lightning_al.records import RunPlan
 
 from .building import Maker, fill_sizes
@@ -35,7 +35,7 @@ TITLES = {
 QUIET = (".*isinstance.treespec, LeafSpec.*", ".*across ranks is zero.*", ".*logging interval.*")
 
 
-class ActiveCLI(LightningCLI):
+class ActiveCLI(open_cli()):  # type: ignore[misc]
     """LightningCLI with ``run`` beside Lightning's own sub-commands.
 
     Args:
@@ -87,23 +87,13 @@ class ActiveCLI(LightningCLI):
         """Quiet defaults."""
         parser.set_defaults({"trainer.enable_model_summary": False})
 
-    def _prepare_subcommand_parser(
-        self, klass: type, subcommand: str, **kwargs: Any
-    ) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+    def prepared(self, parser: LightningArgumentParser, subcommand: str) -> LightningArgumentParser:
+        """With the options of ``run``; in the help its own first, the Trainer's many ones last."""
         if subcommand == "run":
             group = parser.add_argument_group(TITLES["strategy"])
             for name, kind, default, help in run_options(self.plan):
                 group.add_argument(f"--{name}", type=kind, default=default, help=help)
-        # in the help: titles for people, a run's own settings first, the Trainer's many ones last
-        for group in parser._action_groups:
-            options = [option for a in group._group_actions for option in a.option_strings]
-            names = [name for name in TITLES if f"--{name}" in options]
-            group.title = TITLES[names[0]] if names else group.title
-        order = ["options", *TITLES.values()]
-        parser._action_groups = sorted(
-            parser._action_groups, key=lambda g: order.index(g.title) if g.title in order else 0
-        )
+        titled(parser, TITLES)
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -111,15 +101,12 @@ class ActiveCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)  # type: ignore[arg-type]
         except ArgumentError as error:
-            options = self._subcommand_parsers[self.line.command]._option_string_actions
+            options = self.options_of(self.line.command)
             raise ArgumentError(None, explain(str(error), options)) from None
 
-    def _parse_ckpt_path(self) -> None:
-        """The configuration says which model it is, not the hyper-parameters of a checkpoint."""
-
-    def _set_seed(self) -> None:
-        if not self._drives_itself:
-            super()._set_seed()
+    def seeds(self) -> bool:
+        """A run seeds each of its steps itself."""
+        return not self._drives_itself
 
     @property
     def _only_parse(self) -> bool:
@@ -158,21 +145,21 @@ class ActiveCLI(LightningCLI):
             self.trainer_class = family.Trainer
         return super().instantiate_trainer(**kwargs)
 
-    def _run_subcommand(self, subcommand: str) -> None:
+    def carry_out(self, subcommand: str, usual: Callable[[], None]) -> None:
+        """Lightning's own sub-commands quietly; ``run`` by what was given for it."""
         if self.do is None:
             return
         if subcommand != "run":
             with warnings.catch_warnings():
                 for text in QUIET:
                     warnings.filterwarnings("ignore", text)
-                super()._run_subcommand(subcommand)
+                usual()
             return
         self.result = self.do(self.plain(), self.line)
 
     def plain(self) -> dict[str, Any]:
         """The sub-command's configuration as plain values."""
-        text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
-        config: dict[str, Any] = yaml.safe_load(text)
+        config: dict[str, Any] = yaml.safe_load(self.text_of(self.subcommand))
         return config
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from lightning_al.compat import experiment_of, name_wandb_run, wandb_run
 from lightning_al.files import replacing
 from lightning_al.registry import Registry
 
@@ -59,9 +60,7 @@ def close_loggers(loggers: Iterable[Logger], *, failed: bool = False) -> None:
         status = "failed" if failed else "success"
         logger.close(status) if isinstance(logger, _OneFile) else logger.finalize(status)
         if isinstance(logger, WandbLogger):
-            run = logger._experiment
-            # a run that was open before, as in a sweep, belongs to the one who opened it
-            if run is not None and run.id == logger._wandb_init["id"]:
+            if (run := wandb_run(logger)) is not None:
                 run.finish(exit_code=int(failed))
             if os.environ.get("WANDB_DATA_DIR") == _data_dir(logger.save_dir):
                 del os.environ["WANDB_DATA_DIR"]
@@ -94,8 +93,8 @@ class _OneFile(TensorBoardLogger):
 
     def finalize(self, status: str) -> None:
         """Write out what is logged; :func:`close_loggers` closes."""
-        if self._experiment is not None:
-            self._experiment.flush()
+        if (opened := experiment_of(self)) is not None:
+            opened.flush()
 
     def close(self, status: str) -> None:
         """The end of the run."""
@@ -131,10 +130,8 @@ class FolderWandbLogger(WandbLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The W&B run, started at the first use."""
-        if self._experiment is None:
-            self._id = self._wandb_init["id"] = _run_id(Path(self.save_dir or "."))
-            if self._wandb_init.get("anonymous") is None:
-                self._wandb_init.pop("anonymous", None)  # W&B warns of the bare argument
+        if experiment_of(self) is None:
+            name_wandb_run(self, _run_id(Path(self.save_dir or ".")))
         return super().experiment
 
 

@@ -13,6 +13,7 @@ import torch
 import yaml
 from pytorch_lightning import LightningModule, Trainer
 
+from lightning_al.compat import hyperparameters_name
 from lightning_al.files import replacing
 from lightning_al.identity import differences
 from lightning_al.ranks.ranks import Ranks
@@ -291,7 +292,7 @@ def _checkpoint(trainer: Trainer, task: LightningModule, datamodule: Any) -> dic
     }
     if task.hparams:
         state[task.CHECKPOINT_HYPER_PARAMS_KEY] = dict(task.hparams)
-        if (name := getattr(task, "_hparams_name", None)) is not None:
+        if (name := hyperparameters_name(task)) is not None:
             state[task.CHECKPOINT_HYPER_PARAMS_NAME] = name
     task.on_save_checkpoint(state)
     return state

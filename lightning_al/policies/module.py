@@ -11,6 +11,7 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from lightning_al.compat import set_step
 from lightning_al.networks import build, spec_of
 
 from .likelihood import Given
@@ -231,7 +232,7 @@ class PolicyModule(LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Logs count the optimiser's steps; resumed for max_steps, Lightning is one ahead."""
-        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
+        set_step(self.trainer, self.trainer.global_step)
 
     def on_fit_end(self) -> None:
         """The clock stops."""

@@ -21,6 +21,8 @@ import torch.distributed as dist
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from lightning_al.compat import is_a, start_method
+
 from .orphans import children_watch_this_process, die_with_parent
 
 __all__ = ["ALONE", "Ranks", "join"]
@@ -28,6 +30,7 @@ __all__ = ["ALONE", "Ranks", "join"]
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+WHOLE = ("SingleDeviceStrategy", "DDPStrategy")  # every process holds the whole model
 SUPPORTED = "auto, ddp, ddp_find_unused_parameters_true, ddp_find_unused_parameters_false"
 PATIENCE = timedelta(days=7)  # a rank may wait while rank 0 asks a person; see above
 BLOCK = 2**24  # bytes a message
@@ -211,19 +214,15 @@ def check_strategy(trainer: Trainer) -> None:
     Raises:
         ValueError: spawn and fork lose the driver's state; sharded ones were never measured.
     """
-    from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
-    from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
-
     strategy = trainer.strategy
-    launcher = strategy.launcher
-    if isinstance(launcher, _MultiProcessingLauncher):
+    if (method := start_method(trainer)) is not None:
         raise ValueError(
-            f"strategy {type(strategy).__name__} with start method "
-            f"{launcher._start_method!r} starts new processes inside each fit and loses the state "
-            f"of the run between rounds; choose one of: {SUPPORTED}"
+            f"strategy {type(strategy).__name__} with start method {method!r} starts new processes "
+            "inside each fit and loses the state of the run between rounds; choose one of: "
+            f"{SUPPORTED}"
         )
     derived = {kind.__name__ for kind in type(strategy).__mro__}
-    known = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
+    known = any(is_a(strategy, f"strategies.{name}") for name in WHOLE)
     if not known or derived & {"DeepSpeedStrategy", "XLAStrategy", "SingleDeviceXLAStrategy"}:
         raise ValueError(
             f"strategy {type(strategy).__name__} is not supported in an active-learning run, where "
