@@ -14,16 +14,18 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import importlib
 import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SIBLINGS = ("callbacks", "configs", "datamodules", "strategies")
@@ -286,30 +288,46 @@ def copied(folder: Path) -> Path:
 
 
 def noticed(home: Path, tests: tuple[str, ...], limit: int) -> tuple[bool, str, float]:
-    """Whether a test fails, which, and the seconds until then."""
-    start = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": str(home), "OMP_NUM_THREADS": "1"}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    command += ["--timeout=180", "--no-header", "--tb=no", *tests]
-    process = subprocess.Popen(
-        command,
-        cwd=home,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output = process.communicate(timeout=limit)[0]
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.communicate()
-        return True, f"ran past {limit} s", time.monotonic() - start
-    failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    by = failed[0].split(" - ")[0] if failed else output.strip().splitlines()[-1]
-    return process.returncode != 0, by, time.monotonic() - start
+    """Whether a test fails, which, and the seconds until then.
+
+    The tests run in a fork of this process, which has imported what is large and not ours.
+    """
+    start, said = time.monotonic(), home / "said.txt"
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        out = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.chdir(home)
+        sys.path.insert(0, str(home))
+        command = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no", "--timeout=180"]
+        status = 3
+        try:
+            status = int(pytest.main([*command, *tests]))
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() - start > limit:
+            os.killpg(child, 9)
+            os.waitpid(child, 0)
+            return True, f"ran past {limit} s", time.monotonic() - start
+        time.sleep(0.05)
+    lines = said.read_text(errors="replace").splitlines()
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    by = failed[0].split(" - ")[0] if failed else (lines or ["nothing said"])[-1]
+    return ended[1] != 0, by, time.monotonic() - start
+
+
+def prepare(home: Path) -> None:
+    """Import what is large, so that forks need not; subprocesses of tests take the copy too."""
+    os.environ |= {"PYTHONPATH": str(home), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("torch", "pytorch_lightning", "torchmetrics", "sklearn.ensemble", "pandas"):
+        importlib.import_module(name)
+    for name in ("matplotlib.pyplot", "jsonargparse", "scipy.stats", "torchvision", "pyarrow"):
+        importlib.import_module(name)
+    assert not any(name.startswith("lightning_al") for name in sys.modules)
 
 
 def main() -> None:
@@ -329,6 +347,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         home = copied(Path(folder))
+        prepare(home)
         for mutant in named() if given.named else drawn(given.count, given.seed):
             if not given.named and mutant["room"] not in given.rooms:
                 continue
