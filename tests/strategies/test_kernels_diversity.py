@@ -311,8 +311,9 @@ def seeding_odds(between, first, k):
     return odds
 
 
-def assert_odds(draw, odds, draws):
-    generator = seeded(11)
+def assert_odds(draw, odds, each=42):
+    """Draws, as many as make ``each`` of an outcome on average, are as frequent as odds say."""
+    generator, draws = seeded(11), each * len(odds)
     counts = Counter(tuple(draw(generator).tolist()) for _ in range(draws))
     assert set(counts) <= set(odds)
     cells = Counter()  # rare outcomes share a cell, or chi-square would not be chi-square
@@ -332,21 +333,21 @@ FIVE = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.2, 0.3], [4.0, 1.0], [-2.0, 3.0]
 @pytest.mark.parametrize("k", [2, 3])
 def test_first_picks_have_the_odds_of_d_squared(k):
     odds = seeding_odds(squared(FIVE, FIVE), [1 / 5] * 5, k)
-    assert_odds(lambda g: kmeans_plus_plus(FIVE, k, g), odds, 2500)
+    assert_odds(lambda g: kmeans_plus_plus(FIVE, k, g), odds)
 
 
 @pytest.mark.parametrize("proposals", [1, 3])
 def test_odds_hold_however_many_are_proposed_together(monkeypatch, proposals):
     monkeypatch.setattr(plus_plus, "_PROPOSALS", (proposals, proposals))
     odds = seeding_odds(squared(FIVE, FIVE), [1 / 5] * 5, 3)
-    assert_odds(lambda g: kmeans_plus_plus(FIVE, 3, g), odds, 2500)
+    assert_odds(lambda g: kmeans_plus_plus(FIVE, 3, g), odds)
 
 
 def test_odds_hold_with_a_refresh_after_each_pick(monkeypatch):
     monkeypatch.setattr(plus_plus._Sampler, "_due", lambda *_: True)
     monkeypatch.setattr(plus_plus, "_PROPOSALS", (1, 1))
     odds = seeding_odds(squared(FIVE, FIVE), [1 / 5] * 5, 3)
-    assert_odds(lambda g: kmeans_plus_plus(FIVE, 3, g), odds, 2500)
+    assert_odds(lambda g: kmeans_plus_plus(FIVE, 3, g), odds)
 
 
 def test_start_is_counted_as_chosen():
@@ -357,7 +358,7 @@ def test_start_is_counted_as_chosen():
     for i, j in itertools.permutations(range(5), 2):
         after = np.minimum(near, between[i])
         odds[i, j] = near[i] / near.sum() * after[j] / after.sum()
-    assert_odds(lambda g: kmeans_plus_plus(FIVE, 2, g, start=start), odds, 2500)
+    assert_odds(lambda g: kmeans_plus_plus(FIVE, 2, g, start=start), odds)
 
 
 @pytest.mark.parametrize("k", [0, 1, 30, N])
@@ -381,7 +382,7 @@ def test_duplicates_come_last():
 def test_all_identical_is_uniform():
     points = torch.full((5, 3), -1.7)
     pairs = dict.fromkeys(itertools.permutations(range(5), 2), 1 / 20)
-    assert_odds(lambda g: kmeans_plus_plus(points, 2, g), pairs, 1500)
+    assert_odds(lambda g: kmeans_plus_plus(points, 2, g), pairs)
 
 
 def test_seeding_does_not_depend_on_memory_or_on_the_input_float(points):
@@ -406,7 +407,7 @@ def test_badge_has_the_odds_of_dense_seeding(first):
     if first == "largest":
         begin = np.eye(5)[int((dense**2).sum(1).argmax())]
     odds = seeding_odds(squared(dense, dense), begin, 3)
-    assert_odds(lambda g: badge(embedding, probs, 3, g, first=first), odds, 2500)
+    assert_odds(lambda g: badge(embedding, probs, 3, g, first=first), odds)
 
 
 def test_badge_rows(points):

@@ -1,6 +1,5 @@
-"""Quotas per predicted class, random parts of the pool, and which names choose differently."""
+"""Quotas per predicted class, random parts of the pool, and names that choose alike."""
 
-import functools
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -9,15 +8,10 @@ import pytest
 import torch
 
 from lightning_al.records import Acquisition, Pool, Predictions
-from lightning_al.strategies import PerClassQuota, Subsample, build, names, resolve, selection
+from lightning_al.strategies import PerClassQuota, Subsample, build, resolve, selection
 from lightning_al.strategies.around.restricted import unusable
 from lightning_al.testing import World, check_strategy
 
-MINE = (
-    *("variation-ratio", "mean-std", "ucb", "expected-improvement", "probability-of-improvement"),
-    *("thompson", "thompson-per-item", "regression-bald", "epig", "regression-epig", "soft-rank"),
-    *("per-class-quota", "subsample"),
-)
 ALIKE = {
     frozenset({"regression-bald", "variance"}): "monotone in the variance, noise being 1",
     frozenset({"subsample", "posterior-entropy"}): "a pool below its size is taken whole",
@@ -230,34 +224,7 @@ def test_errors_say_the_mend(wrong, says):
         wrong()
 
 
-# Which names differ.
-
-
-@functools.cache
-def behaviour(name, kind, fixture):
-    """The choices of some seeds on one fixture; None where the name is not for such a model."""
-    strategy = build(name)
-    needs = set(strategy.needs)
-    if hasattr(strategy, "kind"):  # for other tasks than these
-        return None
-    if needs & {"mean", "variance"} and kind == "classification":
-        return None
-    if needs & {"probs", "logits"} and kind == "regression":
-        return None
-    pool = World.make(kind, samples=4, seed=fixture).pool(strategy)
-    return [tuple(chosen(strategy, pool, 6, seed)) for seed in range(4)]
-
-
-@pytest.mark.parametrize("name", MINE)
-def test_each_name_chooses_unlike_every_other(name):
-    kinds = [(kind, fixture) for kind in ("classification", "regression") for fixture in range(3)]
-    own = {at: behaviour(name, *at) for at in kinds}
-    for other in names():
-        if other == name or frozenset({name, other}) in ALIKE:
-            continue
-        theirs = {at: behaviour(other, *at) for at in kinds if own[at] is not None}
-        same = [at for at, made in theirs.items() if made == own[at]]
-        assert len(same) < sum(v is not None for v in own.values()), f"{name} chooses as {other}"
+# Which names agree; that all others differ is seen in ``test_strategy_library.py``.
 
 
 @pytest.mark.parametrize("pair", ALIKE, ids=sorted)
