@@ -110,8 +110,28 @@ def test_bootstrap_is_repeatable_and_shifts_with_the_data():
     assert one.mean == pytest.approx(x.mean())
 
 
+def test_bootstrap_corrects_for_bias_and_skewness():
+    """Efron (1987), by hand: the limits are percentiles moved by z0 and the acceleration."""
+    x = np.random.default_rng(4).exponential(size=14) ** 2
+    mean, normal = x.mean(), stats.norm
+    means = x[np.random.default_rng(5).integers(0, 14, (40_000, 14))].mean(1)
+    z0 = normal.ppf(((means < mean).mean() + (means <= mean).mean()) / 2)
+    off = mean - (x.sum() - x) / 13
+    off -= off.mean()  # of the jackknife
+    acceleration = (off**3).sum() / (6 * (off**2).sum() ** 1.5)
+    z = z0 + normal.ppf([0.025, 0.975])
+    low, high = np.quantile(means, normal.cdf(z0 + z / (1 - acceleration * z)))
+    plain = np.quantile(means, [0.025, 0.975])
+    found = bootstrap_mean(x, resamples=40_000)
+    width = high - low
+    assert abs(plain[1] - high) > 0.1 * width  # else nothing would be shown
+    assert found.low == pytest.approx(low, abs=0.03 * width)
+    assert found.high == pytest.approx(high, abs=0.03 * width)
+
+
 def test_intervals_at_their_limits():
     assert bootstrap_mean([2.0]).low == -math.inf
+    assert bootstrap_mean([2.0]).n == 1
     assert bootstrap_mean([2.0, 2.0]).high == 2.0
     with pytest.raises(ValueError, match="finite"):
         bootstrap_mean([1.0, math.nan])
@@ -142,6 +162,19 @@ def test_wilcoxon_is_that_of_all_sign_patterns(seed):
 
 def test_wilcoxon_of_equal_values_is_one():
     assert wilcoxon([1.0, 2.0], [1.0, 2.0]) == 1.0
+
+
+def test_wilcoxon_ranks_zeros_and_then_leaves_them_out():
+    """Pratt (1959): the others keep the ranks that they have beside the zeros; no ties here."""
+    x = draws(70) + 0.15
+    x[:25] = 0
+    ranks = stats.rankdata(np.abs(x))
+    zeros, n = 25, len(x)
+    mean = (n * (n + 1) - zeros * (zeros + 1)) / 4
+    spread = (n * (n + 1) * (2 * n + 1) - zeros * (zeros + 1) * (2 * zeros + 1)) / 24
+    p = 2 * stats.norm.sf(abs(ranks[x > 0].sum() - mean) / math.sqrt(spread))
+    assert wilcoxon(x, 0 * x) == pytest.approx(p)
+    assert abs(p - wilcoxon(x[25:], 0 * x[25:])) > 1e-3  # it matters that they are there
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -209,6 +242,8 @@ def test_friedman_is_the_statistic_of_the_ranks():
     assert friedman(table) == pytest.approx(stats.chi2.sf(chi, 3))
     assert math.isnan(friedman(table[:, :2]))
     assert friedman(np.ones((5, 3))) == 1.0
+    assert math.isnan(friedman(table[:1]))
+    assert 0 < friedman(table[:2]) < 1
 
 
 def test_tables_with_holes_are_refused():
@@ -216,6 +251,8 @@ def test_tables_with_holes_are_refused():
         average_ranks([[1.0, math.nan]])
     with pytest.raises(ValueError, match="blocks, strategies"):
         compare_all(draws(4), ["a"])
+    with pytest.raises(ValueError, match="one block"):
+        average_ranks(np.zeros((0, 3)))
 
 
 # --- penalties -----------------------------------------------------------------------------------
@@ -255,6 +292,12 @@ def test_seeds_needed_reach_the_power_by_simulation():
     trials = draws(4000, n, seed=3) + effect
     p = stats.ttest_1samp(trials, 0, axis=1).pvalue
     assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.03)
+
+
+def test_both_tails_count_and_units_do_not():
+    x = draws(20)
+    assert seeds_needed(x, 1e-9, power=0.0499) == 2  # no more than the test's own level
+    assert seeds_needed(10 * x, 3.0) == seeds_needed(x, 0.3)
 
 
 def test_seeds_needed_grow_as_the_effect_shrinks():
