@@ -63,7 +63,13 @@ def _choices(key: str) -> str:
 
 
 def _parameters(path: str) -> list[str]:
+    """What a class takes; what its bases take too, as far as it hands things on."""
     module, _, name = path.rpartition(".")
     cls = getattr(importlib.import_module(module), name, None)
-    bases = cls.__mro__ if isinstance(cls, type) else ()
-    return [p for base in bases if base is not object for p in inspect.signature(base).parameters]
+    found: list[str] = []
+    for base in cls.__mro__[:-1] if isinstance(cls, type) else ():
+        parameters = inspect.signature(base).parameters.values()
+        found += [p.name for p in parameters]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return found

@@ -181,6 +181,10 @@ USAGE = {
         [*QUICK, "--model.network.hiden", "[3]"],
         ".*MLP takes no 'hiden'.*hidden.*",
     ),
+    "a setting of the class's base that it does not take": (
+        ["run", "--config", "branin", "--data.stratified", "false"],
+        r"--data: .*ProblemDataModule takes no 'stratified'",
+    ),
     "a word for a number": ([*QUICK, "--query_size", "three"], "--query_size: .*int.*three"),
     "an unknown class": ([*QUICK, "--data", "Digits"], ".*choose one of .*DigitsDataModule.*"),
     "nothing to run": (["run"], "--data and --model must be given, or start from .*--config NAME"),
