@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -171,11 +172,10 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path):
     (spec, *_) = bench_of(SETTINGS).runs
     folder = tmp_path / "runs" / spec.run_id
     folder.mkdir(parents=True)
-    holder = subprocess.Popen(
-        ["python3", "-c", "import fcntl,sys,time\nf=open(sys.argv[1],'w')\n"
-         "fcntl.lockf(f, fcntl.LOCK_EX)\nprint(1,flush=True)\ntime.sleep(60)",
-         str(folder / ".lock")], stdout=subprocess.PIPE,
-    )  # fmt: skip
+    program = "import sys, time\nfrom filelock import FileLock\nlock = FileLock(sys.argv[1])\n"
+    program += "lock.acquire()\nprint(1, flush=True)\ntime.sleep(60)"
+    command = [sys.executable, "-c", program, str(folder / ".lock")]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         holder.stdout.readline()
         assert execute(spec, tmp_path, patience=0)["status"] == "busy"
