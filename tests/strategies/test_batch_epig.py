@@ -239,7 +239,12 @@ def test_a_shortlist_keeps_the_information(fixture, samples):
     assert len(set(short.tolist())) == 8
     got, want = (float(joint_epig(pool[rows], targets, seeded())) for rows in (short, whole))
     assert got >= 0.95 * want
-    assert batch_epig(pool, targets, 200, seeded(), samples=4, shortlist=1).unique().numel() == 200
+
+
+@every_fixture
+def test_a_shortlist_of_one_leaves_none_out(fixture):
+    pool, targets = fixture(n=120)
+    assert batch_epig(pool, targets, 120, seeded(), samples=4, shortlist=1).unique().numel() == 120
 
 
 @pytest.mark.parametrize("fixture", [noisy, confident, linear])
