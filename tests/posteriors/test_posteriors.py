@@ -185,6 +185,40 @@ def test_layers_before_the_first_dropout_run_once(name, inside):
     assert len(calls) == 3
 
 
+class Shift(nn.Module):
+    """Adds what its owner hands it for the time of a pass; nothing at other times."""
+
+    by = 0.0
+
+    def forward(self, x):
+        return x + self.by
+
+
+class Conditioned(nn.Module):
+    """A chain whose layers depend on more than what flows through it (as FiLM does)."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = Shift()
+        self.head = nn.Sequential(nn.Linear(6, 9), nn.Dropout(0.4), self.shift, nn.Linear(9, 3))
+
+    def forward(self, x):
+        self.shift.by = x.sum(1, keepdim=True)
+        out = self.head(x)
+        self.shift.by = 0.0
+        return out
+
+
+def test_a_tail_that_gives_something_else_is_not_trusted():
+    net, x = Conditioned(), torch.randn(5, 6)
+    session = MCDropout(4).start(SEED, ROUND)
+    logits = predict(Module(net), x, session=session).logits
+    assert session.whole_network
+    for member in range(4):
+        hidden = net.head[0](x) * mask(member, "net.head.1", (9,), 0.4)
+        torch.testing.assert_close(logits[:, member], net.head[3](hidden + x.sum(1, keepdim=True)))
+
+
 def test_dropout_before_the_chain_is_seen():
     class Twice(nn.Module):
         def __init__(self):
