@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,6 +90,10 @@ def _equal(a: Any, b: Any) -> bool:
         return all(_equal(a[k], b[k]) for k in a)
     if isinstance(a, (list, tuple)):
         return all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, np.ndarray):
+        return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+    if type(a).__eq__ is object.__eq__:  # an object of the user's: what it holds counts
+        return type(a) is type(b) and _equal(getattr(a, "__dict__", {}), getattr(b, "__dict__", {}))
     return bool(a == b)
 
 

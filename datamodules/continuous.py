@@ -14,6 +14,8 @@ from lightning_al.randomness import generator
 from lightning_al.records import Box, Outcomes, Status
 
 from .pool_data import PoolDataModule, Splits
+from .portraits import dataset_digest
+from .splits import is_dataset
 from .tensors import TensorItems
 from .views import Items
 
@@ -292,10 +294,16 @@ class ContinuousDataModule(PoolDataModule):
 
     def portrait(self) -> dict[str, Any]:
         """What this domain is; the candidates of a round are no part of it."""
+        told = self.function
+        if getattr(told, "__self__", None) is self:  # of a class that says the rest itself
+            told = told.__name__  # type: ignore[union-attr]
         return {
             "class": type(self).__qualname__,
             "low": self.box.low.tolist(),
             "high": self.box.high.tolist(),
+            "function": told,
+            "noise": self.noise,
+            "test": dataset_digest(self.tested) if is_dataset(self.tested) else self.tested,
             "candidates": self.candidates,
             "outcomes": list(self.outcomes.names),
             "safety": self.outcomes.safety,

@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_al.identity import portray
 from lightning_al.randomness import seeded
 
-from .splits import is_dataset
+from .splits import base_positions, is_dataset
 from .tensors import as_tensor_items
 
 __all__ = ["content_digests", "dataset_digest", "portrait_of"]
@@ -27,7 +27,8 @@ def portrait_of(data: Any) -> dict[str, Any]:
     """Settings of a data module that decide what a run does, and hashes of its data.
 
     Tables and tensors are hashed whole; of files the names and sizes, where the data set has a
-    ``files()``; of any other data set a sample of its items, read under the test transform.
+    ``files()``; of any other data set a sample of its items, read under the test transform. A
+    transform that a data set names is described besides.
     """
     splits = data.splits
     parts = {"train": splits.train, "pool": splits.pool, "test": splits.test, "val": splits.val}
@@ -46,10 +47,23 @@ def portrait_of(data: Any) -> dict[str, Any]:
         "items": len(data.items),
         "batch_size": data.batch_size,
         "label": data.label,
-        "collate": portray(data.collate),
+        "collate": data.collate,
         "state": data.fingerprint(),
-        **{k: portray(v) for k, v in shown.items() if v is not None},
+        **{k: v for k, v in shown.items() if v is not None},
+        **({"transforms": used} if (used := _transforms(parts)) else {}),
     }
+
+
+def _transforms(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data sets say that they do to their items."""
+    found = {}
+    for name, part in parts.items():
+        if is_dataset(part):
+            base, _ = base_positions(part)
+            said = {n: getattr(base, n, None) for n in ("transform", "target_transform")}
+            if given := {n: value for n, value in said.items() if value is not None}:
+                found[name] = given
+    return found
 
 
 def dataset_digest(dataset: Any) -> str:

@@ -166,6 +166,10 @@ class ProblemDataModule(ContinuousDataModule):
             **kwargs,
         )
 
+    def portrait(self) -> dict[str, Any]:
+        """What this domain is, by the name of its problem too."""
+        return {**super().portrait(), "name": self.name}
+
     def _truth(self, x: Tensor) -> dict[str, Tensor]:
         f, g = self.problem.truth(x)
         return {"y": f} if g is None else {"y": f, "z": g}
