@@ -1,13 +1,12 @@
 """Training of policies: an ordinary fit, its resumption, its processes, its configurations."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import HERE, with_helpers
+from helpers import policy_ranks
 from helpers.policy_ranks import Recorder
+from helpers.processes import end, start
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
@@ -225,23 +224,15 @@ CLOSE = {"safe-float64": 1e-10, "safe-float32": 1e-5, "plain-float32": 1e-5}
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """Folders of what one process and what two have found, all cases each."""
-    script, folders = HERE / "policy_ranks.py", []
-    for world in (1, 2):
-        folder = tmp_path_factory.mktemp("ranks")
-        done = subprocess.run(
-            [sys.executable, str(script), str(folder), str(world), *CLOSE],
-            env=with_helpers(),
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        folders.append(folder)
+    folders = [tmp_path_factory.mktemp(f"ranks-{world}") for world in (1, 2)]
+    for case in CLOSE:
+        policy_ranks.main(folders[0], 1, case)
+    status, output = end(start("policy_ranks.py", folders[1], 2, *CLOSE), within=600)
+    assert status == 0, output[-2000:]
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CLOSE)
 def test_two_processes_have_the_gradient_of_one(ranks, case):
     close = CLOSE[case]

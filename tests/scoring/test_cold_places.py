@@ -108,6 +108,7 @@ def ranks(tmp_path_factory):
     return json.loads((folder / "found.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", cold_ranks.STRATEGIES)
 def test_two_processes_choose_what_one_does(ranks, name, tmp_path):
     alone = cold_ranks.Counted(rank=0)
@@ -117,6 +118,7 @@ def test_two_processes_choose_what_one_does(ranks, name, tmp_path):
     assert min(ranks["count"][name]) > 25
 
 
+@pytest.mark.slow
 def test_raw_inputs_and_a_file_on_two_processes(ranks, tmp_path):
     one = cold_ranks.acquired(1, tmp_path, "k-center", None)
     assert ranks["raw"][0] == one[0]
@@ -124,6 +126,7 @@ def test_raw_inputs_and_a_file_on_two_processes(ranks, tmp_path):
     assert ranks["file"] == features
 
 
+@pytest.mark.slow
 def test_an_error_of_one_rank_is_raised_on_both(ranks):
     said = ("NaN or infinite", "must be [9, E], got [8,", "of one size, got E = [5, 6]")
     for both, part in zip(ranks["errors"], said, strict=True):
