@@ -375,8 +375,11 @@ def test_a_metric_of_the_hit_ratio_may_stop_a_run(learner):
     assert len(run) == 3
 
 
-def test_a_trainer_that_a_function_builds(learner):
-    run = learner(trainer=lambda: pl.Trainer(**small.TRAINER), datamodule=small.datamodule()).run()
+def test_a_trainer_that_a_function_builds(learner, tmp_path):
+    def build():
+        return pl.Trainer(**small.TRAINER, default_root_dir=tmp_path)
+
+    run = learner(trainer=build, datamodule=small.datamodule()).run()
     assert len(run) == 3
 
 
