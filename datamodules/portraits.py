@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from .tensors import as_tensor_items
 __all__ = ["content_digests", "dataset_digest", "portrait_of"]
 
 SAMPLED = 32  # items of a data set that can only be read one by one
+WEIGHED = 20_000  # files whose sizes are looked up; of more these many, evenly
 
 
 def portrait_of(data: Any) -> dict[str, Any]:
@@ -76,14 +76,36 @@ def dataset_digest(dataset: Any) -> str:
             if part is not None:
                 _feed(digest, part)
     elif callable(files):
-        for path in files():
-            digest.update(f"{_name(path)}\n".encode())
+        _feed_files(digest, [os.fspath(path) for path in files()])
+        _feed_labels(digest, dataset)
     else:
+        _feed_labels(digest, dataset)
         rows = torch.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLED)).long().unique()
         with seeded(0, 0, "portrait"):
             for row in rows.tolist():
                 _feed(digest, dataset[row])
     return digest.hexdigest()[:12]
+
+
+def _feed_files(digest: hashlib._Hash, paths: Sequence[str]) -> None:
+    """Files by their paths below the folder that all of them lie in, and by their sizes."""
+    if not paths:
+        return
+    root = os.path.commonpath([os.path.dirname(p) for p in (min(paths), max(paths))])
+    digest.update("\n".join([path[len(root) :] for path in paths]).encode())
+    step = max(1, len(paths) // WEIGHED)
+    digest.update(str([_size(path) for path in paths[::step]]).encode())
+
+
+def _feed_labels(digest: hashlib._Hash, dataset: Any) -> None:
+    """The labels of a data set that has them all beside its items."""
+    labels = getattr(dataset, "targets", None)
+    if isinstance(labels, Tensor):
+        _feed(digest, labels)
+        return
+    plain = isinstance(labels, (list, tuple, np.ndarray)) and len(labels)
+    if plain and isinstance(labels[0], (bool, int, float, str, np.generic)):
+        _feed(digest, np.asarray(labels))
 
 
 def content_digests(data: Any, index: Tensor) -> list[str]:
@@ -107,8 +129,14 @@ def content_digests(data: Any, index: Tensor) -> list[str]:
 
 def _name(path: str | os.PathLike[str]) -> str:
     """A file by its name and size; -1 where it is gone."""
-    file = Path(path)
-    return f"{file.name} {file.stat().st_size if file.exists() else -1}"
+    return f"{os.path.basename(path)} {_size(path)}"
+
+
+def _size(path: str | os.PathLike[str]) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
 
 
 def _feed(digest: hashlib._Hash, value: Any) -> None:

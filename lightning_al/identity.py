@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, SimpleNamespace
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ LIGHTNINGS = (
     *("training", "prepare_data_per_node", "allow_zero_length_dataloader_with_multiple_devices"),
 )
 """Attributes that Lightning gives to every module."""
+SETTINGS = (bool, int, float, str, type(None), FunctionType, BuiltinFunctionType, functools.partial)
+"""Types of what a layer was built with; the rest of what it holds it may gather while it works."""
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # bytecode is of a version
 
 
@@ -178,7 +180,10 @@ def module_portrait(
     """
     shown = Portrayal() if portrayal is None else portrayal
     state = {n: v for n, v in module.state_dict().items() if isinstance(v, torch.Tensor)}
-    shapes = {n: f"{v.dtype} {list(v.shape)}" for n, v in state.items()}
+    trained = {n for n, p in module.named_parameters() if p.requires_grad}
+    shapes = {
+        n: f"{v.dtype} {list(v.shape)}{' trained' * (n in trained)}" for n, v in state.items()
+    }
     numbers = sum(p.numel() for p in module.parameters())
     given = dict(getattr(module, "hparams", {})) or {
         name: value
@@ -189,21 +194,33 @@ def module_portrait(
     found = {
         "class": f"{type(module).__module__}.{type(module).__qualname__}",
         "arguments": shown.of(given, f"{at}.arguments" if at else "arguments"),
-        "layers": f"{sum(1 for _ in module.modules())} #{digest(_layers(module))}",
+        "layers": f"{sum(1 for _ in module.modules())} #{digest(_layers(module, shown, at))}",
         "parameters": f"{len(shapes)} tensors, {numbers:,} numbers #{digest(shapes)}",
     }
-    if weights:
-        found["weights"] = digest({n: array_digest(v) for n, v in state.items()})
+    # what is drawn anew for each round is known by its seed, what is given or set by its numbers
+    known = state if weights else {n: v for n, v in state.items() if n not in _parameters(module)}
+    if known:
+        name = "weights" if weights else "buffers"
+        found[name] = digest({n: array_digest(v) for n, v in known.items()})
     return found
 
 
-def _layers(module: nn.Module) -> list[str]:
-    """Each layer's class and what it says of itself."""
-    return [
-        f"{name} {type(layer).__module__}.{type(layer).__qualname__} "
-        f"{ADDRESS.sub('', layer.extra_repr())}"
-        for name, layer in module.named_modules()
-    ]
+def _parameters(module: nn.Module) -> set[str]:
+    return {name for name, _ in module.named_parameters(remove_duplicate=False)}
+
+
+def _layers(module: nn.Module, shown: Portrayal, at: str) -> list[Any]:
+    """Each layer's class, what it says of itself, and the settings and functions that it holds."""
+    found: list[Any] = []
+    for name, layer in module.named_modules():
+        held = {
+            key: shown.of(value, f"{at}.{name}.{key}")
+            for key, value in vars(layer).items()
+            if isinstance(value, SETTINGS) and not key.startswith("_") and key not in LIGHTNINGS
+        }
+        kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
+        found.append([name, kind, ADDRESS.sub("", layer.extra_repr()), held])
+    return found
 
 
 def portray(value: Any) -> Any:

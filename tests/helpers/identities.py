@@ -106,7 +106,7 @@ class Files(Dataset):
     """Items that lie in files."""
 
     def __init__(self, root):
-        self.paths = sorted(Path(root).glob("*.txt"))
+        self.paths = sorted(Path(root).glob("*/*.txt"), key=lambda path: path.name)
 
     def __len__(self):
         return len(self.paths)
@@ -118,11 +118,19 @@ class Files(Dataset):
         return torch.full((4,), float(len(self.paths[i].read_text()))), i % 3
 
 
-def files(n=20, name="item", size=5):
+def files(n=20, name="item", size=5, folder="a"):
     root = Path(tempfile.mkdtemp())
+    for place in ("a", "b"):
+        (root / place).mkdir()
     for i in range(n):
-        (root / f"{name}-{i:02d}.txt").write_text("x" * (size if i == 3 else 4))
+        place = folder if i == 3 else "ab"[i % 2]
+        (root / place / f"{name}-{i:02d}.txt").write_text("x" * (size if i == 3 else 4))
     return Files(root)
+
+
+def labelled(items, row):
+    items.targets = [int(i == row) for i in range(len(items))]
+    return items
 
 
 def moved(items, row, shift=1.0):
@@ -316,6 +324,11 @@ PAIRS = {
     ),
     "name of a file": (lambda: data(files(), 0.2), lambda: data(files(name="other"), 0.2)),
     "size of a file": (lambda: data(files(), 0.2), lambda: data(files(size=6), 0.2)),
+    "folder of a file": (lambda: data(files(), 0.2), lambda: data(files(folder="b"), 0.2)),
+    "a label beside the files": (
+        lambda: data(labelled(files(), 5), 0.2),
+        lambda: data(labelled(files(), 6), 0.2),
+    ),
     "a file more": (lambda: data(files(), 0.2), lambda: data(files(21), 0.2)),
     "noise of what is measured": (lambda: of_box(0.0), lambda: of_box(0.5, initial=0)),
     "places of the test set": (lambda: of_box(test=20), lambda: of_box(test=21)),

@@ -28,6 +28,13 @@ def test_another_run_is_another_one(what):
     assert all(len(line) < 600 for line in found)
 
 
+@pytest.mark.parametrize("what", list(PAIRS)[: list(PAIRS).index("an argument of a callback")])
+def test_another_module_is_another_one_by_itself_too(what):
+    """A function of the same name may build it, and a configuration may not show it."""
+    one, other = (identity(make())["identity"]["model"] for make in PAIRS[what])
+    assert differences(plainly(one), other)
+
+
 @pytest.mark.parametrize("what", PAIRS)
 def test_a_run_that_is_built_again_is_itself(what):
     for make in PAIRS[what]:

@@ -12,6 +12,7 @@ from lightning_al.callbacks import ActiveLearning
 from lightning_al.cli import main
 from lightning_al.fits.lightning import Recipe
 from lightning_al.journal.journal import JournalError
+from lightning_al.testing import Bandit
 
 
 def checkpoint(run_dir, round):
@@ -51,6 +52,34 @@ def test_every_round_again_bit_for_bit(learner, weights, seen):
         assert not any(isinstance(c, ActiveLearning) for c in trainer.callbacks)
     rounds = [checkpoint(history.run_dir, r) for r in range(3)]
     assert not small.same_weights(rounds[0], rounds[1])
+
+
+def test_a_strategy_that_learns_across_rounds(learner):
+    """What it has learnt decides who is labelled, which the journal knows; it is not asked again."""
+
+    def build(bandit):
+        return learner(strategy=bandit, task=small.dropout_task, budget=20)
+
+    mine = Bandit(("entropy", "random", "margin"))
+    history = build(mine).run()
+    assert len(history.rounds) == 5
+    assert mine.last == -1  # a run learns in a copy of it
+    notes = sorted(history.run_dir.glob("checkpoints/*.memory"))
+    assert len(notes) == 4  # of each query
+    before = {path: path.read_bytes() for path in notes}
+    experienced = Bandit(("entropy", "random", "margin"))
+    experienced.load_state_dict(torch.load(notes[-1], weights_only=True)["strategy"])
+    learnt = experienced.state_dict()
+    assert learnt["counts"].sum() == 3  # each query but the last has brought its reward
+    for r in (4, 0, 2):
+        again = replay(history.run_dir, r, build(experienced))
+        assert equal_to_checkpoint(again, history.run_dir, r)
+    after = experienced.state_dict()
+    assert all(torch.equal(after[n], learnt[n]) for n in ("counts", "rewards"))
+    assert after["last"] == learnt["last"]
+    assert {path: path.read_bytes() for path in notes} == before
+    with pytest.raises(JournalError, match="another learner .*strategy"):
+        replay(history.run_dir, 0, build(Bandit(("entropy", "random"))))
 
 
 def test_with_worker_processes(learner):
