@@ -333,7 +333,7 @@ def test_a_refit_is_the_fit_of_the_round():
 
 def test_twenty_refits_with_row_weights():
     """Bootstrap replicates: each item as often as it was drawn."""
-    bench, module = bench_of()
+    bench, module = bench_of(trainer=TRAINER | {"max_epochs": 12})
     labelled, drawn = bench.labelled, torch.Generator().manual_seed(1)
     counts = [
         torch.randint(len(labelled), (len(labelled),), generator=drawn).bincount(minlength=12)
