@@ -74,16 +74,16 @@ NAMED = {
         "return tail",
         ("tests/posteriors",),
     ),
-    "store: two of them forget the share": (
-        "lightning_al/scoring/scorer.py",
-        "return self.memory_budget // shares",
-        "return self.memory_budget",
+    "store: each has the whole budget": (
+        "lightning_al/scoring/store.py",
+        "self.left -= size if fits else 0",
+        "pass",
         ("tests/scoring",),
     ),
-    "store: fields forget each other": (
-        "lightning_al/scoring/store.py",
-        "self.budget -= size",
-        "pass",
+    "bank and pool: each has the whole budget": (
+        "lightning_al/scoring/scorer.py",
+        "return Room(self.memory_budget // (1 if self.bank is None else 2))",
+        "return Room(self.memory_budget)",
         ("tests/scoring",),
     ),
     "identity without cost_budget": (

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lightning_al.ranks.ranks import ALONE, Ranks
 
-from .store import Store
+from .store import Room, Store
 
 __all__ = ["Bank", "check_features"]
 
@@ -59,7 +59,7 @@ class Bank:
     ) -> None:
         self.extract, self.datamodule, self.ranks = extract, datamodule, ranks
         n = len(datamodule.items)
-        self._store = Store(n, budget, folder)
+        self._store = Store(n, Room(budget), folder)
         self._held = torch.zeros(n, dtype=torch.bool)  # on this rank
 
     def fill(self, index: Tensor, device: torch.device, *, everywhere: bool = False) -> None:

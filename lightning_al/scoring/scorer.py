@@ -18,7 +18,7 @@ from lightning_al.tasks import Adapter
 
 from .bank import Bank
 from .running import Running
-from .store import Store, collect
+from .store import Room, Store, collect
 
 __all__ = ["Bound", "Scorer", "predictions_of"]
 
@@ -70,25 +70,25 @@ class Scorer:
                 self.bank.fill(index, self.running.device, everywhere=everywhere)
             ranks.together(bound.teach)
             mine = index[ranks.rank :: ranks.size]
-            scored = ranks.together(lambda: bound.score(mine))
+            room = self.room()
+            scored = ranks.together(lambda: bound.score(mine, room))
             if self._shapes_vary(bound.session):
                 log.info("items differ in shape: dropout masks are drawn per channel")
                 bound = replace(bound, session=bound.session.per_channel())
                 again = bound
-                scored = ranks.together(lambda: again.score(mine))
-            store = Store(len(index), self.budget, self.folder)
-            fields = collect(scored, store, ranks)
+                del scored
+                room = self.room()
+                scored = ranks.together(lambda: again.score(mine, room))
+            fields = collect(scored, Store(len(index), room, self.folder), ranks)
             kept = fields
-            ranks.together(lambda: None if kept is None else self.keep(strategy, index, kept))
+            ranks.together(lambda: None if kept is None else self.keep(strategy, index, kept, room))
             scores = None if fields is None else fields.get(SCORES)
             ranks.together(lambda: None if scores is None else _refuse_nan(scores, index))
         return None if fields is None else bound.as_pool(index, fields)
 
-    @property
-    def budget(self) -> int:
-        """Bytes for one store: rank 0 of several holds its share beside the whole."""
-        shares = (1 if self.ranks.size == 1 else 2) * (1 if self.bank is None else 2)
-        return self.memory_budget // shares
+    def room(self) -> Room:
+        """Memory for what one pass keeps; a bank has the other half."""
+        return Room(self.memory_budget // (1 if self.bank is None else 2))
 
     def _shapes_vary(self, session: Any) -> bool:
         """Whether any rank met items of two shapes, or two ranks different ones."""
@@ -115,15 +115,16 @@ class Scorer:
             remaining=self.remaining,
         )
 
-    def keep(self, strategy: Any, index: Tensor, fields: dict[str, Tensor]) -> None:
+    def keep(self, strategy: Any, index: Tensor, fields: dict[str, Tensor], room: Room) -> None:
         """Add the features of some items, in their order, where the strategy keeps them."""
         if self.bank is None or "embedding" not in strategy.keeps or not len(index):
             return
         device = self.running.device
         self.bank.rows(index[:1], device)  # tells E
-        store = Store(len(index), self.budget, self.folder)
-        room = store.allocate("embedding", torch.float32, torch.Size([self.bank.width()]))
-        fields["embedding"] = self.bank.rows(index, device, out=room)
+        store = Store(len(index), room, self.folder)
+        width = torch.Size([self.bank.width()])
+        rows = store.allocate("embedding", torch.float32, width)
+        fields["embedding"] = self.bank.rows(index, device, out=rows)
 
 
 @dataclass(frozen=True)
@@ -156,14 +157,19 @@ class Bound:
 
             self.session.learn(it.task, it.adapter, batches)
 
-    def score(self, index: Tensor) -> dict[str, Tensor]:
-        """Scores, under the name SCORES, and kept fields of some items, in their order."""
+    def score(self, index: Tensor, room: Room | None = None) -> dict[str, Tensor]:
+        """Scores, under the name SCORES, and kept fields of some items, in their order.
+
+        Args:
+            index: the items.
+            room: memory for them; by default what one pass has.
+        """
         strategy, it = self.strategy, self.scorer
         scored, needs = hasattr(strategy, "score"), frozenset(strategy.needs)
         keeps = frozenset(strategy.keeps) - self.banked
         if not scored:
             needs -= self.banked
-        store = Store(len(index), it.budget, it.folder)
+        store = Store(len(index), it.room() if room is None else room, it.folder)
         if not needs:  # all that it keeps are features
             return store.fields
         context = it.context()
@@ -248,8 +254,9 @@ class Bound:
         """The items ``index`` [K] as a pool, scored by the strategy."""
         fields: dict[str, Tensor] = {}
         if self.strategy.needs:
-            fields = self.score(index)
-            self.scorer.keep(self.strategy, index, fields)
+            room = self.scorer.room()
+            fields = self.score(index, room)
+            self.scorer.keep(self.strategy, index, fields, room)
             _refuse_other_shapes(self.session, "the labelled items")
         return self.as_pool(index, fields)
 

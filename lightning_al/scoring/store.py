@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,24 @@ from torch import Tensor
 
 from lightning_al.ranks.ranks import Ranks
 
-__all__ = ["Store", "collect"]
+__all__ = ["Room", "Store", "collect"]
+
+
+@dataclass
+class Room:
+    """Memory that several stores share.
+
+    Args:
+        left: bytes.
+    """
+
+    left: int
+
+    def take(self, size: int) -> bool:
+        """Whether so many bytes were left; they are no longer then."""
+        fits = size <= self.left
+        self.left -= size if fits else 0
+        return fits
 
 
 class Store:
@@ -20,14 +38,14 @@ class Store:
 
     Args:
         n: N, the number of items to come.
-        budget: bytes that may lie in memory; a field that does not fit goes to a memory-mapped
+        room: what may lie in memory; a field that does not fit goes to a memory-mapped
             file, which the operating system pages out as it needs.
         folder: where such files lie, if it is there; else a temporary folder. The files have no
             name while they are used, so that they vanish with the process in any case.
     """
 
-    def __init__(self, n: int, budget: int, folder: Path | None = None) -> None:
-        self.n, self.budget, self.folder = n, budget, folder
+    def __init__(self, n: int, room: Room, folder: Path | None = None) -> None:
+        self.n, self.room, self.folder = n, room, folder
         self.fields: dict[str, Tensor] = {}
         self._filled = 0
 
@@ -53,8 +71,7 @@ class Store:
         """Room [N, *item] for one more field."""
         shape = (self.n, *item)
         size = self.n * item.numel() * dtype.itemsize
-        if size <= self.budget:
-            self.budget -= size
+        if self.room.take(size):
             self.fields[name] = torch.empty(shape, dtype=dtype)
         else:
             folder = self.folder if self.folder is not None and self.folder.is_dir() else None

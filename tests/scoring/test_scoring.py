@@ -6,6 +6,7 @@ import weakref
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -21,7 +22,10 @@ from lightning_al.fits.workbench import Workbench
 from lightning_al.networks import MLP, Ensemble
 from lightning_al.posteriors import Deterministic, MCDropout
 from lightning_al.records import Acquisition
+from lightning_al.scoring.cold import Banks
+from lightning_al.scoring.extractors import Raw
 from lightning_al.scoring.scorer import Scorer
+from lightning_al.scoring.store import Room, Store
 from lightning_al.strategies import ScoreStrategy, build, names
 from lightning_al.tasks import Adapter, Classification, Regression
 from lightning_al.testing import kind_of, rehearsed
@@ -263,6 +267,36 @@ def test_above_the_memory_budget_kept_fields_lie_in_a_file_without_a_name(tmp_pa
     assert f"{tmp_path}/" not in Path("/proc/self/maps").read_text()
 
 
+@pytest.mark.parametrize("budget", [0, 100, 150, 5000, 8000, 12_000, 10**6])
+@pytest.mark.parametrize("banked", [False, True])
+def test_what_all_stores_hold_in_memory_stays_within_the_budget(budget, banked, monkeypatch):
+    """Scores, kept fields, features of the pool and of the bank together; the rest is mapped."""
+    held, mapped, both = [], [], ("probs", "embedding")
+    allocate, to_file = Store.allocate, np.memmap
+
+    def counted(self, name, dtype, item):
+        held.append(self.n * item.numel() * dtype.itemsize)
+        return allocate(self, name, dtype, item)
+
+    def counted_file(*args, shape, **more):
+        mapped.append(shape[0])
+        return to_file(*args, shape=shape, **more)
+
+    monkeypatch.setattr(Store, "allocate", counted)
+    monkeypatch.setattr(np, "memmap", counted_file)
+    plan, task, module = (
+        Scoring(("probs", "embedding"), ("probs", "embedding")),
+        classifier(),
+        data(),
+    )
+    bank = Banks(Raw() if banked else None, module, budget).now(None)
+    pool = scorer(task, module, memory_budget=budget, bank=bank).pool(plan)
+    assert sum(held) >= pool.scores.nbytes + pool.embedding.nbytes + pool.probs.nbytes
+    assert sum(held) - sum(mapped) <= budget
+    if budget == 10**6:
+        assert not mapped
+
+
 def test_a_folder_that_is_not_there_is_no_error(tmp_path):
     plan = Plan(("embedding",), ("embedding",))
     pool = scorer(memory_budget=0, folder=tmp_path / "none").pool(plan)
@@ -271,9 +305,7 @@ def test_a_folder_that_is_not_there_is_no_error(tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int64, torch.bool])
 def test_any_dtype_can_lie_in_a_file(dtype, tmp_path):
-    from lightning_al.scoring.store import Store
-
-    store = Store(5, 0, tmp_path)
+    store = Store(5, Room(0), tmp_path)
     values = (torch.randn(5, 2, 3) * 4).to(dtype)
     store.add({"a": values[:3]}, 3)
     store.add({"a": values[3:]}, 2)
