@@ -154,7 +154,7 @@ def measured(seen):
 @functools.cache
 def batches(name):
     """What a name chooses in each world, as few and as many."""
-    strategy = rehearsed(build(name))
+    strategy = rehearsed(build(name, **SHORT.get(name, {})))
     most = getattr(strategy, "most", 10)
     worlds = map(measured, WORLDS) if kind_of(name) == "safe" else WORLDS
     return [frozenset(chosen(strategy, seen, min(k, most))) for seen in worlds for k in (3, 6, 10)]
