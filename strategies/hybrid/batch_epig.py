@@ -27,7 +27,7 @@ class BatchEPIG(EPIG):
     """EPIG of the whole batch, found greedily (Bickford Smith et al. 2023).
 
     The batch whose labels together say most about the targets' labels.
-    For k = 1 it is ``epig``. See :func:`.kernels.batch_epig.batch_epig` for the search and its
+    For k = 1 it is ``epig``. See :func:`.kernels.joint_epig.batch_epig` for the search and its
     cost. In pools above ``shortlist`` the later picks are searched among the most promising
     candidates only; give the size of the pool to search all.
 
@@ -83,7 +83,7 @@ class RegressionBatchEPIG(RegressionEPIG):
 
     The batch whose answers together say most about the targets' answers.
     Gaussian, by the members' covariances; for k = 1 it is ``regression-epig``. See
-    :func:`.kernels.batch_epig.regression_batch_epig`.
+    :func:`.kernels.joint_epig.regression_batch_epig`.
 
     Source: Bickford Smith et al., Prediction-Oriented Bayesian Active Learning (2023).
 
