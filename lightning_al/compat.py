@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 NAMES = ("pytorch_lightning", "lightning.pytorch")
+LOADERS = tuple(f"{kind}_dataloader" for kind in ("train", "val", "test", "predict"))
 
 
 def families() -> Iterator[Any]:
@@ -88,12 +89,12 @@ def bridged(datamodule: Any, family: Any) -> Any:
     """The data module as Trainers of a family take it: itself, or an image of it."""
     if isinstance(datamodule, family.LightningDataModule):
         return datamodule
-    return _bridge(family)(datamodule)
+    return _bridge(family, frozenset(n for n in LOADERS if overrides(n, datamodule)))(datamodule)
 
 
 @functools.cache
-def _bridge(family: Any) -> type:
-    """A data module of a family that hands everything on to another one."""
+def _bridge(family: Any, loaders: frozenset[str]) -> type:
+    """A data module of a family that hands everything on to another one that has some loaders."""
 
     class Bridge(family.LightningDataModule):  # type: ignore[misc,name-defined]
         """A data module of the other name of Lightning."""
@@ -148,6 +149,8 @@ def _bridge(family: Any) -> type:
         def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
             return self.inner.on_after_batch_transfer(batch, dataloader_idx)
 
+    for name in {*LOADERS} - loaders:  # a Trainer calls what it finds
+        delattr(Bridge, name)
     return Bridge
 
 

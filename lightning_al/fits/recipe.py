@@ -87,14 +87,14 @@ class Recipe:
         self,
         callbacks: Sequence[Any] = (),
         folder: Path | None = None,
-        family: Any = pytorch_lightning,
+        family: Any = None,
     ) -> Any:
         """A fresh Trainer with fresh callbacks; ``callbacks`` come on top.
 
         Args:
             callbacks: of the run itself.
             folder: where it keeps files.
-            family: the Lightning of the module that it is for.
+            family: the Lightning of the module that it is for; None where it is for none yet.
 
         Raises:
             ValueError: a function that gave the same Trainer or callback before, whose state (best
@@ -103,9 +103,10 @@ class Recipe:
         """
         made: Any = self._made()
         if isinstance(made, Mapping):
-            trainer = self._of_arguments(made, callbacks, folder, family)
+            trainer = self._of_arguments(made, callbacks, folder, family or pytorch_lightning)
         else:
-            _refuse_other_family(made, family)
+            if family is not None:
+                _refuse_other_family(made, family)
             trainer = made
             trainer.callbacks.extend(callbacks)
             if self.loggers:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lightning_al.compat import family_of
+from lightning_al.compat import bridged, family_of
 from lightning_al.posteriors import Deterministic
 from lightning_al.randomness import seeded
 from lightning_al.records import Pool, Predictions
@@ -294,8 +294,10 @@ class Workbench:
             return test_round(module, self._data.restricted(None), trainer)
         if self._data.val_dataloader() == []:
             raise ValueError("this run has no validation set; give the data module val=…")
-        trainer = self._recipe().alone(family_of(module))
-        found = trainer.validate(module, datamodule=self._data.restricted(None), verbose=False)
+        family = family_of(module)
+        data = bridged(self._data.restricted(None), family)
+        trainer = self._recipe().alone(family)
+        found = trainer.validate(module, datamodule=data, verbose=False)
         return {k: float(v) for result in found for k, v in result.items()}
 
     def loss(self, module: Any = None, on: str | Tensor = "val") -> Tensor:

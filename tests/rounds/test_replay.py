@@ -55,7 +55,7 @@ def test_every_round_again_bit_for_bit(learner, weights, seen):
 
 
 def test_a_strategy_that_learns_across_rounds(learner):
-    """What it has learnt decides who is labelled, which the journal knows; it is not asked again."""
+    """The journal knows whom it chose: it is not asked again."""
 
     def build(bandit):
         return learner(strategy=bandit, task=small.dropout_task, budget=20)
@@ -78,7 +78,7 @@ def test_a_strategy_that_learns_across_rounds(learner):
     assert all(torch.equal(after[n], learnt[n]) for n in ("counts", "rewards"))
     assert after["last"] == learnt["last"]
     assert {path: path.read_bytes() for path in notes} == before
-    with pytest.raises(JournalError, match="another learner .*strategy"):
+    with pytest.raises(JournalError, match=r"another learner .*strategy"):
         replay(history.run_dir, 0, build(Bandit(("entropy", "random"))))
 
 
