@@ -60,13 +60,13 @@ NAMED = {
         "lightning_al/tasks/gaussian_process.py",
         'sigma = 2.0 if self.hyperparameters == "map" else None',
         "sigma = None",
-        ("tests/tasks/test_gp_tasks.py", "tests/gp"),
+        ("tests/tasks/test_gp_priors.py", "tests/gp"),
     ),
     "MAP: median of length scales 2 sqrt(d) -> 2": (
         "lightning_al/tasks/gp_base.py",
         "typical = math.sqrt(max(self.x.shape[1], 1)) * 2.0",
         "typical = 2.0",
-        ("tests/tasks/test_gp_tasks.py", "tests/gp"),
+        ("tests/tasks/test_gp_priors.py", "tests/gp"),
     ),
     "dropout: tail trusted whatever it gives": (
         "lightning_al/posteriors/dropout.py",

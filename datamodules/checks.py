@@ -28,6 +28,8 @@ __all__ = [
     "same_length",
 ]
 
+BY_IDENTITY: Any = object.__eq__
+
 
 def _few(values: Sequence[Any]) -> str:
     shown = ", ".join(map(str, values[:5]))
@@ -92,7 +94,7 @@ def _equal(a: Any, b: Any) -> bool:
         return all(_equal(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, np.ndarray):
         return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
-    if type(a).__eq__ is object.__eq__:  # an object of the user's: what it holds counts
+    if type(a).__eq__ is BY_IDENTITY:  # an object of the user's: what it holds counts
         return type(a) is type(b) and _equal(getattr(a, "__dict__", {}), getattr(b, "__dict__", {}))
     return bool(a == b)
 

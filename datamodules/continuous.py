@@ -294,9 +294,9 @@ class ContinuousDataModule(PoolDataModule):
 
     def portrait(self) -> dict[str, Any]:
         """What this domain is; the candidates of a round are no part of it."""
-        told = self.function
+        told: Any = self.function
         if getattr(told, "__self__", None) is self:  # of a class that says the rest itself
-            told = told.__name__  # type: ignore[union-attr]
+            told = told.__name__
         return {
             "class": type(self).__qualname__,
             "low": self.box.low.tolist(),

@@ -103,8 +103,9 @@ def _feed_labels(digest: hashlib._Hash, dataset: Any) -> None:
     if isinstance(labels, Tensor):
         _feed(digest, labels)
         return
-    plain = isinstance(labels, (list, tuple, np.ndarray)) and len(labels)
-    if plain and isinstance(labels[0], (bool, int, float, str, np.generic)):
+    if not isinstance(labels, (list, tuple, np.ndarray)) or not len(labels):
+        return
+    if isinstance(labels[0], (bool, int, float, str, np.generic)):
         _feed(digest, np.asarray(labels))
 
 

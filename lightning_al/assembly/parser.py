@@ -134,7 +134,7 @@ class ActiveCLI(open_cli()):  # type: ignore[misc]
         """Lightning's commands build everything once; ``run`` builds it anew each round."""
         if not self._drives_itself:
             super().instantiate_classes()
-            self.datamodule = bridged(self.datamodule, family_of(self.model))
+            self.datamodule: Any = bridged(self.datamodule, family_of(self.model))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The Trainer of the model's Lightning; a data module of ours shards by itself."""
