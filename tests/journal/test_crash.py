@@ -111,6 +111,7 @@ def before_and_after(ticks, *events):
     ]
 
 
+@pytest.mark.slow
 def test_killed_before_and_after_every_line_of_the_journal(runner):
     """By a strategy that learns across rounds: its memory is there again."""
     ticks = runner.ticks("bandit", "journal")
@@ -135,6 +136,7 @@ def test_killed_while_late_answers_come_in(runner):
     assert runner.differences("late", "journal", kills) == []
 
 
+@pytest.mark.slow
 def test_killed_around_every_write_of_a_checkpoint(runner):
     # the moments between a checkpoint and the journal line that names it
     ticks = runner.ticks("warm", "all")
@@ -144,6 +146,7 @@ def test_killed_around_every_write_of_a_checkpoint(runner):
     assert runner.differences("warm", "all", kills) == []
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_of_any_file(runner):
     ticks = runner.ticks("bandit", "all")
     assert {"part of a line", "before replace .metrics.csv"} & set(ticks)
