@@ -237,6 +237,8 @@ def journal(path):
     """All records without what is measured by the clock."""
     records, _ = read_journal(path / "journal.jsonl")
     return [untimed(record) for record in records]
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_after_either_rank_was_killed_at_any_moment(tmp_path, found, folder):
     """The survivor ends by itself in bounded time; the same command ends like one undisturbed."""
