@@ -90,7 +90,7 @@ NAMED = {
         "lightning_al/records/plan.py",
         '"can be paid",\n        None,\n    )',
         '"can be paid",\n        None,\n        identity=False,\n    )',
-        ("tests/rounds", "tests/journal"),
+        ("tests/rounds/test_plan.py",),
     ),
     "idle rounds: arrived answers ignored": (
         "lightning_al/journal/standing.py",

@@ -108,6 +108,20 @@ def test_a_run_folder_tells_them_apart(tmp_path):
         replace(one, rooms=4, datamodule=small.datamodule()).run()
 
 
+def test_only_what_cannot_change_a_result_may_change():
+    """Where a run lies, what it keeps, how it is shown; all else makes another run."""
+    free = {"run_dir", "overwrite", "keep_checkpoints", "memory_budget", "rehearse", "privileged"}
+    shown = {"baseline", "loggers", "progress"}
+    assert {field.name for field, facts in options_of(ActiveLearner) if not facts.identity} == free
+    may = {field.name for field, facts in options_of(CommandPlan) if not facts.identity}
+    assert may == free | shown
+
+
+@pytest.mark.parametrize("option", [{"cost_budget": 40.0}, {"hit_ratio_at": 0.1}, {"budget": 9}])
+def test_options_that_bound_a_run_are_part_of_what_it_is(option):
+    assert identity(learner(**option)) != identity(learner())
+
+
 @pytest.mark.parametrize("plan", [ActiveLearner, CommandPlan])
 def test_every_option_explains_itself_in_a_line(plan):
     for field, facts in options_of(plan):
