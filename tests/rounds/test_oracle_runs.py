@@ -259,3 +259,44 @@ def test_the_hit_ratio_of_a_run_is_that_of_its_labels(learner):
     data = ActiveDataModule(bare, small.line(9, 1), initial=0, batch_size=4)
     with pytest.raises(ValueError, match="9 of 9 items carry none"):
         learner(datamodule=data, hit_ratio_at=0.1, run_dir=history.run_dir / "3", **plain).run()
+
+
+# --- patience ------------------------------------------------------------------------------------
+
+
+class Trickle(SimulatedOracle):
+    """Nothing is answered when it is asked for; later ``a_round`` items a round, from ``start``."""
+
+    def __init__(self, a_round, start=0):
+        super().__init__()
+        self.a_round, self.start = a_round, start
+
+    def ask(self, index, datamodule, round):
+        free = torch.zeros(len(index), dtype=torch.float64)
+        return Answers(values={}, cost=free, pending=torch.ones(len(index), dtype=torch.bool))
+
+    def collect(self, index, asked, datamodule, round):
+        answers = super().ask(index, datamodule, round)
+        pending = torch.arange(len(index)) >= (self.a_round if round >= self.start else 0)
+        return replace(answers, cost=torch.zeros(len(index)).double(), pending=pending)
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_a_run_waits_as_long_as_answers_arrive(learner, monkeypatch, patience):
+    """All five are asked for at once; one comes a round, over more rounds than its patience."""
+    monkeypatch.setattr("lightning_al.rounds.stages.PATIENCE", patience)
+    history = learner(oracle=Trickle(1), budget=5).run()
+    assert [r.n_labelled for r in history.rounds] == [6, 7, 8, 9, 10, 11]
+    assert "wait" not in history.stopped
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_a_run_in_which_nothing_arrives_ends(learner, monkeypatch, patience):
+    monkeypatch.setattr("lightning_al.rounds.stages.PATIENCE", patience)
+    history = learner(oracle=Trickle(0), budget=5).run()
+    assert len(history) == 2 + patience  # the query, its patience, the last look
+    assert f"5 item(s) still wait after {patience} rounds" in history.stopped
+    late = learner(
+        run_dir=history.run_dir.with_name("late"), oracle=Trickle(2, start=patience), budget=5
+    )
+    assert late.run().rounds[-1].n_labelled == 11
