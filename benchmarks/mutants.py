@@ -96,7 +96,7 @@ NAMED = {
         "lightning_al/journal/standing.py",
         "if done.ledger or done.arrived:",
         "if done.ledger:",
-        ("tests/journal/test_journal.py", "tests/rounds", "tests/oracles"),
+        ("tests/rounds/test_oracle_runs.py",),
     ),
     "Wilcoxon: zeros dropped": (
         "lightning_al/benchmark/statistics.py",
