@@ -46,9 +46,10 @@ ROOMS = {
         (
             "tests/journal/test_journal.py",
             "tests/journal/test_resume.py",
-            "tests/journal",
-            "tests/rounds",
-            "tests/oracles",
+            "tests/rounds/test_oracle_runs.py",
+            "tests/rounds/test_rounds.py",
+            "tests/rounds/test_replay.py",
+            "tests/oracles/test_file_oracle.py",
         ),
     ),
     "ranks": ("lightning_al/ranks/*.py", ("tests/ranks",)),
