@@ -102,9 +102,9 @@ def test_refits_of_a_strategy_are_fits_of_its_lightning(learner, name):
 
 
 @EACH
-def test_a_function_builds_trainers_of_the_modules_own(learner, name):
+def test_a_function_builds_trainers_of_the_modules_own(learner, name, tmp_path):
     def build():
-        return family(name).Trainer(**small.TRAINER, enable_progress_bar=False)
+        return family(name).Trainer(**small.TRAINER, default_root_dir=tmp_path)
 
     assert len(learner(task=NAMES[name].Net, trainer=build, budget=5).run()) == 2
 
