@@ -306,5 +306,6 @@ def test_seeds_needed_grow_as_the_effect_shrinks():
     assert counts == sorted(counts)
     assert counts[2] > 20 * counts[1]
     assert seeds_needed([1.0, 1.0], 0.1) == 2
+    assert seeds_needed(x, 1e-12) > 10**7  # more than anybody has; the search ends there
     with pytest.raises(ValueError, match="positive effect"):
         seeds_needed(x, 0.0)

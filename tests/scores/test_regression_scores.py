@@ -118,6 +118,17 @@ def test_improvement_is_the_integral_over_the_gaussian(xi, maximize):
     torch.testing.assert_close(got, (gain > 0).double() @ weight, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_improvement_is_expected_to_be_below_zero(dtype):
+    """However far below the incumbent: rounding in the sum of two terms shows there."""
+    ahead = torch.linspace(-40, 0, 20_001, dtype=dtype)
+    mean = ahead[:, None, None]
+    found = measures.expected_improvement(mean, torch.ones_like(mean), best=0.0)
+    assert (found >= 0).all()
+    sure = measures.expected_improvement(mean, torch.zeros_like(mean), best=-20.0)
+    torch.testing.assert_close(sure, (ahead + 20).clamp_min(0))
+
+
 @pytest.mark.parametrize("form", ["gaussian", "members"])
 @pytest.mark.parametrize("name", IMPROVEMENT)
 def test_improvement_agrees_with_draws(name, form):
