@@ -52,7 +52,7 @@ ROOMS = {
             "tests/oracles/test_file_oracle.py",
         ),
     ),
-    "ranks": ("lightning_al/ranks/*.py", ("tests/ranks",)),
+    "ranks": ("lightning_al/ranks/*.py", ("tests/ranks", "-m", "not slow")),
     "statistics": ("lightning_al/benchmark/statistics.py", ("tests/benchmark/test_statistics.py",)),
 }
 # faults that tests of version 0.1 let pass: name -> file, the line as it is, as it would be, tests
