@@ -13,11 +13,11 @@ from lightning_al.labels import LabelState
 from lightning_al.randomness import generator
 from lightning_al.records import Box, Outcomes, Status
 
+from .items import Items
 from .pool_data import PoolDataModule, Splits
 from .portraits import dataset_digest
 from .splits import is_dataset
 from .tensors import TensorItems
-from .views import Items
 
 __all__ = ["ContinuousDataModule"]
 

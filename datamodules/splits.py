@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Subset
 
 from lightning_al.records import positions
 
-__all__ = ["base_positions", "draw", "is_dataset", "one_per_class", "share_to_count"]
+__all__ = ["base_positions", "draw", "is_dataset", "one_per_class", "share_to_count", "spread"]
 
 
 def is_dataset(value: Any) -> bool:
@@ -114,3 +114,10 @@ def base_positions(dataset: Any) -> tuple[Any, Tensor]:
         index = torch.as_tensor(dataset.indices, dtype=torch.int64)[index]
         dataset = dataset.dataset
     return dataset, index
+
+
+def spread(n: int, count: int) -> Tensor:
+    """At most ``count`` of n positions, evenly from the first to the last."""
+    if n <= count:
+        return torch.arange(n)
+    return torch.arange(count) * (n - 1) // max(count - 1, 1)

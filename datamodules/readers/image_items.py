@@ -126,6 +126,8 @@ class ImageItems(Dataset):
         view: how an image becomes a tensor.
     """
 
+    labels_are_targets = True  # a label is known without decoding its picture
+
     def __init__(self, paths: Sequence[Path], targets: Tensor, view: ImageView) -> None:
         self.paths, self.targets, self.view = list(paths), targets, view
 

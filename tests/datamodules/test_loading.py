@@ -6,7 +6,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_al.datamodules import ActiveDataModule, TensorItems, loading
 from lightning_al.datamodules.loading import InProcess
-from lightning_al.datamodules.views import Batches, Items, Labelled
+from lightning_al.datamodules.items import Items
+from lightning_al.datamodules.views import Batches, Labelled
 
 
 def data(n=23, transform=None, several=False):
