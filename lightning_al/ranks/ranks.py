@@ -21,7 +21,7 @@ import torch.distributed as dist
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from lightning_al.compat import is_a, start_method
+from lightning_al.compat import is_a, load_weights, lonely, start_method
 
 from .orphans import children_watch_this_process, die_with_parent
 
@@ -99,7 +99,8 @@ class Ranks:
         told = b""
         if self.rank == 0:
             try:
-                result = work()
+                with lonely():
+                    result = work()
                 told = pickle.dumps((result, None))
             except Exception as caught:
                 error = caught
@@ -160,7 +161,7 @@ class Ranks:
         layouts = self.all_gather({name: _layout(value) for name, value in state.items()})
         if any(layout != layouts[0] for layout in layouts) or None in layouts[0].values():
             zeros = self.on_zero(lambda: {name: _on_cpu(v) for name, v in state.items()})
-            self.together(lambda: self.rank and task.load_state_dict(zeros))
+            self.together(lambda: load_weights(task, zeros) if self.rank else None)
             return
         for tensor in state.values():
             value = tensor.detach().cpu().contiguous()
