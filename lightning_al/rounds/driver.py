@@ -13,6 +13,7 @@ from lightning_al.oracles import SimulatedOracle
 from lightning_al.protocols import remembers
 from lightning_al.records import RunPlan
 from lightning_al.records.plan import options_of
+from lightning_al.rehearsal import check_handed
 from lightning_al.scoring.cold import serves_cold
 
 from .parts import Parts, strategy_name
@@ -73,6 +74,7 @@ class ActiveLearner(RunPlan, _Given):
         from lightning_al.assembly.families import built  # inside: a composition root
         from lightning_al.strategies import resolve
 
+        check_handed(self.task, self.datamodule, self.trainer)
         strategy: Any = _own(resolve(self.strategy))
         name = strategy_name(self.strategy, strategy)
         if self.first is not None:
