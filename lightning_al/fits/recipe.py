@@ -16,6 +16,7 @@ import pytorch_lightning
 from torch import Tensor, nn
 
 from lightning_al.compat import NAMES, family_of, is_a
+from lightning_al.history.loggers import part_runs
 from lightning_al.randomness import seeded
 
 from .weights import start_weights
@@ -119,6 +120,7 @@ class Recipe:
                 "patience, epochs) must not survive a round"
             )
         self._used[:] = now
+        part_runs(trainer.loggers)
         return trainer
 
     def _of_arguments(

@@ -73,8 +73,13 @@ def trouble_of(path: Path, expected: str) -> str:
     return ""
 
 
-def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
-    """The checkpoint ``name`` of the run folder ``path``, on the CPU: tensors and plain values.
+def read_checkpoint(path: Path, name: str, *, trust: bool = False) -> dict[str, Any]:
+    """The checkpoint ``name`` of the run folder ``path``, on the CPU.
+
+    Args:
+        path: of the folder.
+        name: relative to it.
+        trust: read objects of any kind; else tensors and plain values alone.
 
     Raises:
         JournalError: it is gone.
@@ -85,4 +90,4 @@ def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
             f"{path}: the checkpoint {name} is gone, and the run needs it to go on; bring it "
             "back, or start anew with --overwrite"
         )
-    return load_plain(path / name)
+    return load_plain(path / name, trust=trust)

@@ -113,8 +113,8 @@ def check_same_run(
 class RunFolder:
     """One run's files; see the README's table of what lies where."""
 
-    def __init__(self, path: Path, ranks: Ranks) -> None:
-        self.path, self.ranks = path, ranks
+    def __init__(self, path: Path, ranks: Ranks, *, trust: bool = False) -> None:
+        self.path, self.ranks, self.trust = path, ranks, trust
         self.records: list[dict[str, Any]] = []
         self._journal: Journal | None = None
         self._lock: FolderLock | None = None
@@ -297,7 +297,7 @@ class RunFolder:
         Raises:
             JournalError: it is gone.
         """
-        return self.ranks.on_zero(lambda: read_checkpoint(self.path, name))
+        return self.ranks.on_zero(lambda: read_checkpoint(self.path, name, trust=self.trust))
 
     def tidy(self, rounds: Sequence[Round], keep: str) -> None:
         """Remove the checkpoints that nobody needs any more; ``keep`` is "all" or "last"."""
@@ -305,4 +305,8 @@ class RunFolder:
             last = f"round-{rounds[-1].round:03d}"
             for old in (self.path / "checkpoints").glob("round-*.*"):
                 if old.stem < last:
-                    old.unlink()
+                    try:
+                        old.unlink()
+                    except OSError as error:
+                        if not read_only(error):
+                            raise

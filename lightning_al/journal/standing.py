@@ -179,6 +179,11 @@ class Standing:
         """What round ``r``'s checkpoint holds, as a hash; empty where an older run kept none."""
         return str(self._rounds[r]["fitted"].get(HASH) or "")
 
+    def hash_of_file(self, name: str) -> str:
+        """What the checkpoint of this name holds, as a hash; empty where no line names it."""
+        fits = [stages["fitted"] for stages in self._rounds.values() if "fitted" in stages]
+        return next((str(f.get(HASH) or "") for f in fits if f["checkpoint"] == name), "")
+
     @property
     def memory_hash(self) -> str:
         """What the file of :attr:`memory` holds, as a hash; empty where an older run kept none."""

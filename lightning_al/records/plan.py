@@ -131,6 +131,13 @@ class RunPlan:
     overwrite: bool = option(
         "start anew where the folder holds a run already", False, identity=False, grid=False
     )
+    trust: bool = option(
+        "read objects of any kind in the checkpoints of the run folder, which runs their code; "
+        "else tensors and plain values alone are read, and other objects left out",
+        False,
+        identity=False,
+        grid=False,
+    )
     keep_checkpoints: str = option(
         "all rounds' checkpoints, or only the last", "all", identity=False, grid=False
     )

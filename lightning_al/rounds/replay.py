@@ -38,7 +38,7 @@ def replay(
         run_dir: the run folder; nothing in it is changed, and no logger hears of the fit.
         round: which round, from 0.
         learner: the learner of the run where it was written in Python; its datamodule is left at
-            the round. A run of the command line is rebuilt from its ``config.yaml``.
+            the round. A run of the command line is rebuilt from the first line of its journal.
 
     Raises:
         LookupError: a round that was never fitted.
@@ -70,7 +70,7 @@ def replay(
     if before is not None:
         if why := trouble_of(run_dir / before, standing.hash_of(round - 1)):
             raise JournalError(f"{run_dir}: round {round} starts from {before}, which {why}")
-        previous = read_checkpoint(run_dir, before)["state_dict"]
+        previous = read_checkpoint(run_dir, before, trust=learner.trust)["state_dict"]
     with _threads(standing.start["threads"]), tempfile.TemporaryDirectory() as scratch:
         module: LightningModule = recipe.build_task(learner.seed, round, previous)
         trainer = recipe.build_trainer(folder=Path(scratch), family=family_of(module))
