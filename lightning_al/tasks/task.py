@@ -14,6 +14,7 @@ from lightning_al.networks import build, embedding_layer, spec_of
 from lightning_al.readings import Reading
 from lightning_al.records import LABEL_KEYS, label_place, named_label, without_label
 from lightning_al.registry import Registry
+from lightning_al.values import number
 
 from .adapter import Adapter, call, listening
 from .loss_head import LossHead, LossPredictor, ranking_loss
@@ -91,6 +92,7 @@ class Task(LightningModule):
         super().__init__()
         self.network = build(network)
         OPTIMIZERS.factory(optimizer)
+        lr, weight_decay = number(0)("lr", lr), number(0)("weight_decay", weight_decay)
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
         self._build_metrics = ChosenMetrics.of(known, metrics, metric_arguments)
         self.metrics = nn.ModuleDict()  # by stage, each built when it is first wanted

@@ -19,6 +19,7 @@ CORE = (
         "identity",
         "compat",
         "safe_load",
+        "values",
     ),
     ("scores", "measures", "gp", "ranks", "labels"),
     ("networks",),
