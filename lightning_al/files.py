@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
-__all__ = ["disk_errors", "file_hash", "read_only", "replacing"]
+__all__ = [
+    *("bounded", "cell", "disk_errors", "file_hash", "if_writable", "read_only", "replacing"),
+]
+
+log = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -102,6 +109,46 @@ def _bytes(count: int) -> str:
 def read_only(error: OSError) -> bool:
     """Whether an error says that nothing may be written there at all."""
     return error.errno in CLOSED
+
+
+@contextmanager
+def if_writable(path: Path) -> Iterator[None]:
+    """Where nothing may be written at all the block is left, with a notice, and no error."""
+    try:
+        yield
+    except OSError as error:
+        if not read_only(error):
+            raise
+        log.warning("%s is not written anew: %s", path, os.strerror(error.errno or 0))
+
+
+def bounded(file: IO[bytes], most: int, what: str) -> bytes:
+    """All of a file, of an archive's member say, that is as large as it may be at most.
+
+    Raises:
+        ValueError: it goes on behind ``most`` bytes.
+    """
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{what} unpacks to more than {_bytes(most)}, which it should not hold")
+    return data
+
+
+FORMULA = re.compile(r"[=+\-@\t\r]")
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+](inf|nan)")
+
+
+def cell(value: Any) -> Any:
+    """A value as a table holds it: a text that a spreadsheet would take for a formula is marked.
+
+    Numbers stay numbers, also those that are written as text.
+
+    >>> cell("=1+1"), cell("-1.5"), cell("@me"), cell(-2), cell("a=b")
+    ("'=1+1", '-1.5', "'@me", -2, 'a=b')
+    """
+    if isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
 
 
 def file_hash(path: str | Path) -> str:

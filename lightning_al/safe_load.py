@@ -1,4 +1,4 @@
-"""Files of others: checkpoints as tensors and plain values, YAML of a bounded size.
+"""Checkpoints of others, read as tensors and plain values.
 
 A checkpoint is a pickle, and a pickle can name any function and have it called. Here it may name
 those that make tensors, arrays and plain values; whatever else it names becomes a mark that does
@@ -11,19 +11,16 @@ from __future__ import annotations
 import logging
 import pickle
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-__all__ = ["TRUST", "load_plain", "plain_yaml", "read_yaml"]
+__all__ = ["TRUST", "load_plain"]
 
 log = logging.getLogger(__name__)
 
 TRUST = "where you know who made it, --trust (trust=True) reads those too, and runs their code"
-MOST = 100_000  # values in a configuration, those that aliases repeat counted each time
 ATTRIBUTES = ("lightning_fabric.utilities.data", "lightning.fabric.utilities.data")
 PLAIN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -184,61 +181,3 @@ def _pruned(value: Any, names: dict[str, None]) -> Any:
 
 def _is_plain(value: dict[Any, Any]) -> bool:
     return type(value) in (dict, OrderedDict)
-
-
-# --- YAML ----------------------------------------------------------------------------------------
-
-
-def read_yaml(path: Path) -> Any:
-    """Plain values of a YAML file.
-
-    Raises:
-        ValueError: it is no YAML file, or no text.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"{path} is no YAML file: it is not text in UTF-8; save it as such"
-        ) from None
-    return plain_yaml(text, path)
-
-
-def plain_yaml(text: str, where: Any = "the configuration") -> Any:
-    """Plain values of a YAML text; one that grows without bound by its aliases is refused.
-
-    Args:
-        text: YAML.
-        where: it stands, for messages.
-
-    Raises:
-        ValueError: no YAML, or too much of it.
-    """
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{where} is no YAML file: {' '.join(str(error).split())}") from None
-    try:
-        count = _count(value, {}, set())
-    except RecursionError:
-        count = MOST + 1
-    if count > MOST:
-        raise ValueError(
-            f"{where} holds more than {MOST} values once its aliases (*name) are written out; "
-            "write fewer of them"
-        )
-    return value
-
-
-def _count(value: Any, known: dict[int, int], above: set[int]) -> int:
-    """How many values there are when each alias is written out; each object is looked at once."""
-    if not isinstance(value, Mapping | list):
-        return 1
-    if id(value) in above:
-        return MOST + 1  # it holds itself
-    if id(value) not in known:
-        above.add(id(value))
-        inner = value.values() if isinstance(value, Mapping) else value
-        known[id(value)] = 1 + sum(_count(v, known, above) for v in inner)
-        above.discard(id(value))
-    return known[id(value)]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_al.files import replacing
+from lightning_al.files import cell, replacing
 from lightning_al.records import Answers, Later
 
 from .forms import Form, form_of
@@ -82,7 +82,9 @@ class FileOracle:
                 replacing(question) as place,
                 open(place, "w", newline="", encoding="utf-8") as file,
             ):
-                csv.writer(file, lineterminator="\n").writerows(lines)
+                csv.writer(file, lineterminator="\n").writerows(
+                    [cell(value) for value in line] for line in lines
+                )
         return Later(
             f"{len(items)} item(s) of round {round} wait for an answer: fill in "
             f"{' and '.join(form.columns)} in {question} (or save the table with the answers as "

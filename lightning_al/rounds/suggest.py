@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import LightningModule
 
-from lightning_al.files import replacing
+from lightning_al.files import cell, replacing
 from lightning_al.fits.workbench import Workbench
 from lightning_al.randomness import generator, seeded
 from lightning_al.records import Acquisition, Box
@@ -105,7 +105,7 @@ def write_suggestions(acquisition: Acquisition, datamodule: Any, path: Path) -> 
     else:
         assert acquisition.index is not None
         index = acquisition.index.tolist()
-        what = {"index": index, "path": [datamodule.item_path(i) for i in index]}
+        what = {"index": index, "path": [cell(datamodule.item_path(i)) for i in index]}
     frame = pd.DataFrame({"rank": range(1, n + 1), **what, "score": scores})
     with replacing(path) as file:
         frame.to_csv(file, index=False)
