@@ -84,6 +84,8 @@ class ContinuousDataModule(PoolDataModule):
             num_workers=num_workers,
             seed=seed,
         )
+        if isinstance(initial, bool) or isinstance(test, bool):
+            raise TypeError(f"initial and test are counts or data, got {initial} and {test}")
         self.box = Box(_numbers(low), _numbers(high))
         self.start_box = self.box
         if initial_box is not None:

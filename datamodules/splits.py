@@ -25,9 +25,13 @@ def is_dataset(value: Any) -> bool:
 def share_to_count(amount: float | int, available: int, what: str) -> int:
     """A share in (0, 1) or a count as a count.
 
+    A whole number above 1 is a count also where a parser made it a float.
+
     Raises:
         ValueError: negative, more than there is, or a share outside (0, 1).
     """
+    if isinstance(amount, float) and amount > 1 and amount.is_integer():
+        amount = int(amount)
     if isinstance(amount, float) and amount != 0:
         if not 0 < amount < 1:
             raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,20 +41,22 @@ class Form:
     unit: tuple[str, str] = ("", "")  # before it, behind it
 
     @classmethod
-    def of(cls, cells: Iterable[str]) -> Form | None:
+    def of(cls, cells: Counter[str]) -> Form | None:
         """The form of most of some cells that are no gaps; None where most are no numbers."""
-        cells = list(cells)
-        parts = [found for cell in cells if (found := _parts(cell)) is not None]
+        parts = {cell: found for cell in cells if (found := _parts(cell)) is not None}
         if not parts:
             return None
-        unit = Counter((before, behind) for before, _, behind in parts).most_common(1)[0][0]
-        numbers = [number for before, number, behind in parts if (before, behind) == unit]
+        units: Counter[tuple[str, str]] = Counter()
+        for cell, (before, _, behind) in parts.items():
+            units[before, behind] += cells[cell]
+        unit = units.most_common(1)[0][0]
+        numbers = [number for before, number, behind in parts.values() if (before, behind) == unit]
         with_comma = [number for number in numbers if "," in number]
         leading = any(re.match(r"[+-]?0\d*,", number) for number in with_comma)
         thousands = all(THOUSANDS.fullmatch(number) for number in with_comma) and not leading
         form = cls(bool(with_comma) and not thousands, unit)
-        read = sum(form.number(cell) is not None for cell in cells)
-        return form if 2 * read >= len(cells) else None
+        read = sum(count for cell, count in cells.items() if form.number(cell) is not None)
+        return form if 2 * read >= cells.total() else None
 
     def number(self, cell: str) -> float | None:
         """The number that a cell holds in this form; None for none."""
@@ -111,15 +112,14 @@ def written_numbers(column: pd.Series, form: Form | None = None) -> tuple[Form, 
     Returns:
         the form and the numbers; None where most cells are no numbers.
     """
-    cells = [
-        "" if empty else str(c).strip() for c, empty in zip(column, column.isna(), strict=True)
-    ]
-    filled = [cell for cell in cells if cell.lower() not in GAPS]
+    empty = column.isna()
+    cells = ["" if gap else str(c).strip() for c, gap in zip(column, empty, strict=True)]
+    filled = Counter(cell for cell in cells if cell.lower() not in GAPS)
     if form is None:
         form = Form.of(filled)
     if form is None:
         return None
-    known = {cell: form.number(cell) for cell in set(filled)}
+    known = {cell: form.number(cell) for cell in filled}
     values = np.array(
         [np.nan if (v := known.get(cell)) is None else v for cell in cells], dtype=np.float64
     )
