@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["MOST_SEED", "Check", "flag", "folder", "number", "optional", "share", "sizes", "whole", "word"]
+__all__ = [
+    "MOST_SEED",
+    "Check",
+    "flag",
+    "folder",
+    "number",
+    "optional",
+    "share",
+    "sizes",
+    "whole",
+    "word",
+]
 
 Check = Callable[[str, Any], Any]
 """(name, value) -> the value as it is kept; raises where it makes no sense."""

@@ -133,7 +133,12 @@ class ActiveCLI(open_cli()):  # type: ignore[misc]
     def instantiate_classes(self) -> None:
         """Lightning's commands build everything once; ``run`` builds it anew each round."""
         if not self._drives_itself:
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except ValueError as error:  # a parser's, about what a class said
+                if not str(error).startswith("Does not validate"):
+                    raise
+                raise ValueError(explain(str(error))) from error
             self.datamodule = bridged(self.datamodule, family_of(self.model))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:

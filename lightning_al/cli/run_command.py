@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_al.assembly.building import Assembly
 from lightning_al.assembly.command_line import CommandLine
+from lightning_al.assembly.settings_files import settings_of, text_of
 from lightning_al.history.curves import LearningCurve
 from lightning_al.history.history import History
 from lightning_al.history.loggers import build_loggers, close_loggers
@@ -18,6 +17,7 @@ from lightning_al.history.progress import RoundProgress
 from lightning_al.history.round_log import RoundLog
 from lightning_al.identity import digest, plain
 from lightning_al.rounds import ActiveLearner
+from lightning_al.values import MOST_SEED, folder, whole
 
 from .closing import Outcome, show
 
@@ -40,6 +40,8 @@ def run_command(config: Mapping[str, Any], line: CommandLine) -> list[History]:
     seeds = config["seed"] if several else [config["seed"]]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seed is one number, or a list of different ones, got {seeds}")
+    for seed in seeds:
+        whole(0, MOST_SEED)("seed", seed)
     histories, baselines = [], []
     for seed in seeds:
         if several:
@@ -65,14 +67,14 @@ def run_command(config: Mapping[str, Any], line: CommandLine) -> list[History]:
 
 def _root(parts: Assembly, line: CommandLine) -> Path:
     """The run folder: the one asked for, the one the configuration lies in, or a new name."""
-    if given := parts.config.get("run_dir"):
-        return Path(given)
+    if (given := parts.config.get("run_dir")) is not None:
+        return Path(folder("--run_dir", given))
     identity = plain(parts.identity())
-    if (
-        line.home is not None
-        and yaml.safe_load((line.home / "config.yaml").read_text()) == identity
-    ):
-        return line.home
+    home = line.home
+    if home is not None:
+        kept = home / "config.yaml"
+        if settings_of(text_of(kept), kept) == identity:
+            return home
     return Path("runs") / f"{line.name}-{digest(identity)}"
 
 

@@ -20,6 +20,8 @@ from lightning_al.records import Acquisition
 from lightning_al.rounds.suggest import suggest, write_suggestions
 from lightning_al.safe_load import load_plain
 
+from .errors import at_least
+
 __all__ = ["suggest_command"]
 
 
@@ -47,7 +49,7 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
         action="store_true",
         help="read objects of any kind in the checkpoint, which runs their code",
     )
-    parser.add_argument("--seed", type=int, default=0, help="breaks ties (default 0)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="breaks ties (default 0)")
     known, more = parser.parse_known_args(list(arguments))
     if not known.ckpt.is_file():
         raise FileNotFoundError(f"no checkpoint at {known.ckpt}; give a .ckpt file of a run")

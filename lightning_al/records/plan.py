@@ -140,9 +140,7 @@ class RunPlan:
         part="stopping",
         several=True,
     )
-    seed: int = option(
-        "of everything random in the run", 0, grid=False, check=whole(0, MOST_SEED)
-    )
+    seed: int = option("of everything random in the run", 0, grid=False, check=whole(0, MOST_SEED))
     run_dir: str | Path | None = option(
         "the run folder; a name under runs/ with a hash of the settings by default",
         None,
