@@ -46,12 +46,12 @@ class Partial(pl.LightningModule):
         whole = super().state_dict(*args, **kwargs)
         return {name: v for name, v in whole.items() if self.out not in name}
 
-    def training_step(self, batch, _):
+    def training_step(self, batch, batch_idx):
         loss = F.cross_entropy(self(batch[0]), batch[1])
         self.log("loss", loss)
         return loss
 
-    def test_step(self, batch, _):
+    def test_step(self, batch, batch_idx):
         self.log("test/acc", (self(batch[0]).argmax(1) == batch[1]).float().mean())
 
     def configure_optimizers(self):
