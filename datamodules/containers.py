@@ -37,7 +37,7 @@ def map_style(value: Any, name: str) -> None:
 def _kind(value: Any) -> str:
     kind = type(value).__name__
     if isinstance(value, (tuple, list)):
-        return f"a {kind} of {len(value)} arrays"
+        return f"a {kind} of {len(value)} {'arrays' if len(value) < 4 else 'items'}"
     return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
 
 
@@ -50,7 +50,8 @@ def _mend(value: Any, whole: bool) -> str | None:
     if isinstance(value, Dataset):
         lacks = [n for n in ("__len__", "__getitem__") if not _has(value, n)]
         return f"give {type(value).__name__} the method {lacks[0]}" if lacks else None
-    return _of_other_kinds(value) or _of_arrays(value) or (_of_strangers(value) if whole else None)
+    mend = _of_other_kinds(value) or _of_arrays(value)
+    return mend or (_of_strangers(value) if whole else _of_items(value))
 
 
 def _has(value: Any, name: str) -> bool:
@@ -90,3 +91,12 @@ def _of_strangers(value: Any) -> str | None:
     if hasattr(value, "__getitem__") and hasattr(value, "__len__"):
         return None
     return "wrap it in a class with __len__ and __getitem__"
+
+
+def _of_items(value: Any) -> str | None:
+    """A list of items, where a list means positions."""
+    if not isinstance(value, (list, tuple)) or not value:
+        return None
+    if isinstance(value[0], (tuple, list, Mapping)) or getattr(value[0], "shape", ()) != ():
+        return "a list stands for positions here: wrap the items in a Dataset class"
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Set
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -60,14 +61,11 @@ def _same_tensors(a: Tensor, b: Tensor) -> bool:
 def _same_objects(a: Any, b: Any, met: set[tuple[int, int]]) -> bool:
     if isinstance(a, weakref.ReferenceType) or callable(a):
         return True
-    if type(a).__eq__ is not object.__eq__:
+    if type(a).__eq__ is not object.__eq__ and not is_dataclass(a):
         try:
-            if bool(a == b):
-                return True
+            return bool(a == b)
         except Exception:  # such as a comparison of tensors inside
             pass
-        mine, theirs = _held(a), _held(b)
-        return bool(mine) and _same(mine, theirs, met)
     return _same(_held(a), _held(b), met)
 
 

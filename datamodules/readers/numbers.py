@@ -21,7 +21,7 @@ GAPS = frozenset(
 """What stands in a column of numbers where there is none, in small letters."""
 
 PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?", re.IGNORECASE)
 GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3}){2,}")
 UNIT = re.compile(r"([€$£¥]?)\s*([+-]?[\d.,]*\d[.]?(?:[eE][+-]?\d+)?)\s*([^\d\s.,+-][^\d]*)?")
@@ -50,13 +50,13 @@ class Form:
         for cell, (before, _, behind) in parts.items():
             units[before, behind] += cells[cell]
         unit = units.most_common(1)[0][0]
-        numbers = [number for before, number, behind in parts.values() if (before, behind) == unit]
-        with_comma = [number for number in numbers if "," in number]
-        leading = any(re.match(r"[+-]?0\d*,", number) for number in with_comma)
-        thousands = all(THOUSANDS.fullmatch(number) for number in with_comma) and not leading
-        form = cls(bool(with_comma) and not thousands, unit)
-        read = sum(count for cell, count in cells.items() if form.number(cell) is not None)
-        return form if 2 * read >= cells.total() else None
+        forms = [cls(comma, unit) for comma in (False, True)]
+        read = [
+            sum(count for cell, count in cells.items() if form.number(cell) is not None)
+            for form in forms
+        ]
+        best = int(read[1] > read[0])  # "1,234" alone is a thousand
+        return forms[best] if 2 * read[best] >= cells.total() else None
 
     def number(self, cell: str) -> float | None:
         """The number that a cell holds in this form; None for none."""

@@ -207,7 +207,8 @@ def test_stratified_splits_and_initial_set():
 
 
 @pytest.mark.parametrize(
-    ("amount", "count"), [(0.5, 5), (0.05, 1), (0.26, 3), (4, 4), (0, 0), (0.0, 0), (10, 10)]
+    ("amount", "count"),
+    [(0.5, 5), (0.05, 1), (0.26, 3), (4, 4), (0, 0), (0.0, 0), (10, 10), (4.0, 4)],
 )
 def test_share_to_count(amount, count):
     assert share_to_count(amount, 10, "val") == count
