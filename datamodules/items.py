@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from lightning_al.randomness import seeded
 from lightning_al.records import label_place, named_label, with_label, without_label
 
 from .splits import base_positions, spread
@@ -197,11 +198,16 @@ class Items:
             return known[index]
         rows = index.tolist()
         unread = [row for row in dict.fromkeys(rows) if row not in self._kept]
-        for start in range(0, len(unread), 256):
-            some = unread[start : start + 256]
+        if unread:
+            with seeded(0, 0, "labels"):  # nothing random of an item may move what is drawn later
+                self._keep(unread)
+        return torch.stack([self._kept[row] for row in rows])
+
+    def _keep(self, rows: list[int]) -> None:
+        for start in range(0, len(rows), 256):
+            some = rows[start : start + 256]
             for row, item in zip(some, self.read(torch.tensor(some)), strict=True):
                 self._kept[row] = _as_label(self.label_of(item), row)
-        return torch.stack([self._kept[row] for row in rows])
 
     @cached_property
     def _told(self) -> Tensor | None:
@@ -227,7 +233,8 @@ class Items:
         if beside.ndim != 1 or len(beside) != len(base):
             return None
         beside, some = beside[rows], spread(len(self), ALIKE)
-        own = [self.label_of(item) for item in self.read(some)]
+        with seeded(0, 0, "labels"):
+            own = [self.label_of(item) for item in self.read(some)]
         try:
             alike = all(float(a) == float(b) for a, b in zip(own, beside[some], strict=True))
         except (TypeError, ValueError, RuntimeError):

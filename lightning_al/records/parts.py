@@ -56,9 +56,9 @@ def without_label(parts: Sequence[Any], place: int) -> Any:
 def with_label(parts: Any, place: int, label: Any) -> Any:
     """The same tuple or list, of its own class, under another label."""
     changed = [*parts[:place], label, *parts[place + 1 :]]
-    if hasattr(parts, "_replace"):  # a named tuple
-        return type(parts)(*changed)
-    return tuple(changed) if isinstance(parts, tuple) else changed
+    if type(parts) in (tuple, list):
+        return type(parts)(changed)
+    return type(parts)(*changed)  # a named tuple
 
 
 def named_label(batch: Mapping[str, Any], label: Any) -> str | None:

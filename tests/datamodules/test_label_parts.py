@@ -193,6 +193,21 @@ def test_labels_are_fetched_in_batches_and_once():
     assert (train.calls, train.reads) == (4, 0)
 
 
+def test_reading_labels_moves_nothing_that_is_drawn_later():
+    class Augmented(Listed):
+        def __getitem__(self, i):
+            x, y = super().__getitem__(i)
+            return x + torch.rand(4), y
+
+    data = made(Augmented(pairs()), pool=Listed(pairs()), stratified=True)
+    torch.manual_seed(3)
+    data.labels(torch.arange(30))
+    first = torch.rand(2)
+    torch.manual_seed(3)
+    data.labels(torch.arange(30))
+    assert torch.equal(torch.rand(2), first)
+
+
 # --- labels that are words, or none --------------------------------------------------------------
 
 
