@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import IO, Any
 
 __all__ = [
-    *("bounded", "cell", "disk_errors", "file_hash", "if_writable", "read_only", "replacing"),
+    *(
+        "UNPACKED",
+        "bounded",
+        "cell",
+        "disk_errors",
+        "file_hash",
+        "if_writable",
+        "read_only",
+        "replacing",
+    ),
 ]
 
 log = logging.getLogger(__name__)
@@ -120,6 +129,10 @@ def if_writable(path: Path) -> Iterator[None]:
         if not read_only(error):
             raise
         log.warning("%s is not written anew: %s", path, os.strerror(error.errno or 0))
+
+
+UNPACKED = 2**31
+"""Bytes that a member of an archive may have."""
 
 
 def bounded(file: IO[bytes], most: int, what: str) -> bytes:

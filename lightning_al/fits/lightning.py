@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from lightning_al.compat import bridged, dummy_logger, family_of, is_a, load_weights, overrides
 from lightning_al.journal.checkpoints import with_all_keys
 from lightning_al.randomness import seeded
-from lightning_al.ranks.ranks import ALONE, Ranks
+from lightning_al.ranks.ranks import ALONE, Ranks, fitting
 
 from .backend import FitRequest, Fitted
 from .recipe import Recipe, quietly
@@ -83,7 +83,7 @@ class LightningFits:
         fitted = time.perf_counter()
         checkpoint = self.keep(self._trainer, task, request.round)
         kept = time.perf_counter()
-        with seeded(self.seed, request.round, "stage-test"):
+        with seeded(self.seed, request.round, "stage-test"), fitting(self.ranks):
             metrics = test_round(task, self.datamodule, self._trainer)
         task.trainer = None  # a strategy that is given the task must not reach the data by it
         due = self.ranks.broadcast(callback.due)
@@ -164,7 +164,8 @@ def fit_round(
     if alone:
         ranks.on_zero(fit)
     else:
-        fit()
+        with fitting(ranks):
+            fit()
         if recipe.restore == "best":
             ranks.together(lambda: None if ranks.rank else _load_best(module, trainer))
     ranks.sync_weights(module)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .journal import JournalError
 
-__all__ = ["check_ours", "holds_journal", "remove"]
+__all__ = ["check_above", "check_ours", "holds_journal", "remove"]
 
 HEAD = b'{"event":"'
 """How each line of a journal begins."""
@@ -52,6 +52,16 @@ def check_ours(folder: Path) -> None:
             f"{folder}/{links[0]} is a symbolic link, by which the run would write elsewhere; put "
             "a file or folder in its place, or let the run folder itself be the link"
         )
+
+
+def check_above(folder: Path) -> None:
+    """Refuse a folder for the runs of several seeds that is somebody else's.
+
+    Raises:
+        JournalError: it holds files, and no run of ours below it.
+    """
+    if not any(holds_journal(place) for place in folder.glob("seed-*")):
+        check_ours(folder)
 
 
 def remove(place: Path) -> None:

@@ -14,7 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["children_watch_this_process", "die_with_parent"]
+__all__ = ["LOST", "children_watch_this_process", "die_with_parent"]
+
+LOST = (
+    "lost contact with another process of this run: it failed or was killed (see what it printed); "
+    "the same command goes on where the journal ends"
+)
 
 PARENT = "LIGHTNING_AL_PARENT"
 GRACE = 5.0  # seconds to end by itself, as at the end of every run
@@ -42,5 +47,5 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     time.sleep(GRACE)
-    print("the main process of this run is gone; this one ends too", file=sys.stderr, flush=True)
+    print(f"{LOST}; this process ends too", file=sys.stderr, flush=True)
     os._exit(1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ from torch import Tensor
 
 from lightning_al.compat import is_a, load_weights, lonely, start_method
 
-from .orphans import children_watch_this_process, die_with_parent
+from .orphans import LOST, children_watch_this_process, die_with_parent
 
-__all__ = ["ALONE", "Ranks", "join"]
+__all__ = ["ALONE", "Ranks", "fitting", "join"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -191,10 +192,25 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RuntimeError(
-            "lost contact with another process of this run: it failed or was killed (see what it "
-            "printed); the same command goes on where the journal ends"
-        ) from error
+        raise RuntimeError(LOST) from error
+
+
+BROKEN = re.compile(
+    r"(closed|reset) by peer|connection (closed|reset|refused)|broken pipe|gloo|nccl", re.IGNORECASE
+)
+"""How the libraries that carry gradients between processes say that one of them is gone."""
+
+
+@contextmanager
+def fitting(ranks: Ranks) -> Iterator[None]:
+    """Say what it means when the line breaks in the middle of a fit or a test."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        if ranks.size == 1 or LOST in text or not BROKEN.search(text):
+            raise
+        raise RuntimeError(f"{LOST} ({text[:120]})") from error
 
 
 def _portable(error: Exception) -> Exception:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import torch.distributed as dist
-from helpers.processes import end, start
+from helpers.processes import end, gone, start
 
 from lightning_al.compat import lonely
 
@@ -40,3 +40,16 @@ def test_a_process_takes_itself_for_the_only_one_inside(tmp_path):
     finally:
         dist.destroy_process_group()
     assert not dist.is_initialized()
+
+
+@pytest.mark.parametrize("dies", ["1 fit", "0 fit", "1 test"])
+def test_the_survivor_says_that_the_other_is_lost_and_the_same_command_goes_on(tmp_path, dies):
+    status, output = end(start("ddp_dies.py", tmp_path, DIES=dies), within=90)
+    assert status != 0
+    assert "lost contact with another process of this run" in output, output[-3000:]
+    assert "the same command goes on" in output
+    other = int((tmp_path / f"run-{1 - int(dies[0])}.pid").read_text())
+    assert gone(other, within=30)
+    if dies == "1 fit":
+        status, output = end(start("ddp_dies.py", tmp_path), within=90)
+        assert status == 0, output[-3000:]
