@@ -66,10 +66,16 @@ def initial_positions(data: Any, drawn: torch.Generator) -> Tensor:
 
     Raises:
         ValueError: an ``initial`` that is not known.
+        TypeError: True or False.
     """
     wanted = data.initial
     if callable(wanted):
         return positions(wanted(data, drawn))
+    if isinstance(wanted, bool):
+        raise TypeError(
+            f"initial must be a count, a share, positions, 'one_per_class', 'given' or a function, "
+            f"got {wanted}; give 10, say"
+        )
     if not isinstance(wanted, (str, int, float)):
         return positions(wanted)
     free = data.state.where(Status.POOL)

@@ -17,6 +17,7 @@ from lightning_al.records import Answers, Domain, Finite, Outcomes, Status, posi
 from lightning_al.values import MOST_SEED, flag, whole
 
 from . import checks
+from .descriptions import described
 from .drawing import hold, initial_positions
 from .feeding import eval_loader, pool_loader, shuffled_loader, train_loader
 from .item_pictures import image_of
@@ -26,9 +27,6 @@ from .views import Bare, Batches, Labelled, batches
 from .weighting import Share, repeated, require_labelled, share_of
 
 __all__ = ["PoolDataModule", "Splits"]
-
-INITIAL = "a count, a share, positions, 'one_per_class', 'given' or a function"
-NO_WORKERS = "0 reads the items in this process"
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,6 @@ class PoolDataModule(LightningDataModule):
         collate: joins a list of items to a batch, as in a ``DataLoader``; torch's default.
         check_repeatable: refuse a pool of which two reads of one item differ.
         seed: of the splits and the shuffling; ``ActiveLearner`` sets it.
-
-    Raises:
-        TypeError, ValueError: an argument of another type, or one out of its range.
     """
 
     classes: int | None = None
@@ -89,18 +84,21 @@ class PoolDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if isinstance(initial, bool):
-            raise TypeError(f"initial must be {INITIAL}, got {initial}; give 10, say")
         self.initial, self.stratified = initial, flag("stratified", stratified)
         self.batch_size = whole(1)("batch_size", batch_size)
         self.eval_batch_size = whole(1)("eval_batch_size", eval_batch_size)
-        self.num_workers = whole(0, mend=NO_WORKERS)("num_workers", num_workers)
+        self.num_workers = whole(0)("num_workers", num_workers)
         self.label, self.collate = label, collate
         self.check_repeatable = flag("check_repeatable", check_repeatable)
         self._loaded = False
         self._restored: Mapping[str, Any] | None = None
         self._share: Share | None = None  # of a view on a part of the labelled items
         self.seed, self.round = whole(0, MOST_SEED)("seed", seed), 0
+
+    def __repr__(self) -> str:
+        return described(self)
+
+    __str__ = __repr__  # Lightning's builds all loaders
 
     # --- data --------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .partition import held_out, scaling
 from .pool_data import PoolDataModule, Splits
+from .readers.cells import cells_of
 from .readers.encoding import (
     Encoder,
     check_columns,
@@ -58,6 +59,7 @@ class TabularDataModule(PoolDataModule):
     """
 
     feature_names: tuple[str, ...] = ()
+    _features: tuple[str, ...] = ()  # columns of the file
 
     def __init__(
         self,
@@ -126,9 +128,19 @@ class TabularDataModule(PoolDataModule):
             if self._default_initial:
                 self.initial = "given"
         self.feature_names, self.in_features = encoder.names, features.shape[1]
+        self._features = encoder.columns
         if other is None:
             return Splits(train=items, test=test, val=val)
         return Splits(train=items, test=self._read_test(other, encoder, mean, std), val=val)
+
+    def written(self, index: Tensor) -> tuple[list[str], list[list[Any]]]:
+        """Columns of the file less the target, and what it says there of some items [K].
+
+        Columns that are no features, such as identifiers, come first.
+        """
+        frame = read_text(self.path, self.separator).drop(columns=self.target)
+        others = [c for c in frame.columns if c not in self._features]
+        return cells_of(frame[[*others, *self._features]].iloc[index.tolist()])
 
     def _columns(self, frame: pd.DataFrame) -> list[str]:
         check_columns(frame, [self.target], "target", self.path)

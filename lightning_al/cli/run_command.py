@@ -10,11 +10,9 @@ from typing import Any
 from lightning_al.assembly.building import Assembly
 from lightning_al.assembly.command_line import CommandLine
 from lightning_al.assembly.settings_files import settings_of, text_of
-from lightning_al.history.curves import LearningCurve
 from lightning_al.history.history import History
 from lightning_al.history.loggers import build_loggers, close_loggers
 from lightning_al.history.progress import RoundProgress
-from lightning_al.history.round_log import RoundLog
 from lightning_al.identity import digest, plain
 from lightning_al.rounds import ActiveLearner
 from lightning_al.values import MOST_SEED, folder, whole
@@ -81,9 +79,7 @@ def _root(parts: Assembly, line: CommandLine) -> Path:
 def _one(learner: ActiveLearner, parts: Assembly, config: Mapping[str, Any]) -> History:
     named = build_loggers(config.get("loggers") or [], str(learner.run_dir), config=learner.config)
     loggers = [*parts.loggers(), *named]
-    observers: list[Any] = [RoundLog(loggers), LearningCurve()]
-    if config.get("progress", True):
-        observers.append(RoundProgress())
+    observers = [RoundProgress()] if config.get("progress", True) else []
     try:
         history = learner.with_(loggers=loggers, observers=observers).run()
     except BaseException:

@@ -142,8 +142,9 @@ class Recipe:
             try:
                 return family.Trainer(**arguments)
             except (TypeError, ValueError, ImportError, RuntimeError) as error:
+                shown = _shown(made, family.Trainer)
                 raise ValueError(
-                    f"no Trainer can be made of {_shown(made, family.Trainer)} ({error}); change that"
+                    f"no Trainer can be made of {shown} ({error}); change them"
                 ) from error
 
     def _made(self) -> Any:

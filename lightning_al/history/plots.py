@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,15 @@ class Curve:
     high: np.ndarray | None = None
     seeds: int = 1
     band: str = ""  # what the band is
+
+
+class Picture(Figure):
+    """A figure that shows itself in a notebook, also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png", dpi=100)
+        return file.getvalue()
 
 
 def learning_curve(
@@ -121,7 +131,7 @@ def _averaged(name: str, runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[
 
 
 def _draw(curves: Sequence[Curve], metric: str) -> Figure:
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = Picture(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr, call-arg]
     axes = figure.add_subplot()

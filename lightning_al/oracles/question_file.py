@@ -19,6 +19,7 @@ from .sheets import Line, Sheet, read_sheet
 
 __all__ = ["FileOracle"]
 
+MOST_COLUMNS = 100  # of a row as its file has it
 MOST_FEATURES = 50  # more of them help nobody who reads a table
 SHOWN = 20  # faults in one message
 
@@ -28,9 +29,9 @@ class FileOracle:
     """Questions in a CSV file, which a person answers before the same command goes on.
 
     A query of round 3 is written to ``queries/round-003.csv``: a line an item with its index, its
-    file (a PNG in ``queries/round-003`` where a picture is none; or its features, as the network
-    sees them, where they are few) and an empty column for each answer. The run then
-    ends in good order. Fill the column in, or save the table as ``queries/round-003.answers.csv``
+    file (a PNG in ``queries/round-003`` where a picture is none; of a table the row as its file has
+    it, identifiers first; else the inputs, where they are few) and an empty column for each answer.
+    The run then ends in good order. Fill the column in, or save the table as ``queries/round-003.answers.csv``
     beside it, and give the same command again. An answer is a class name, the number of a class,
     or a number; ``skip`` refuses an item for good. A column ``annotator`` may say who answered.
     Nothing of a table with a missing or a wrong answer is taken; a message names each such line.
@@ -133,7 +134,7 @@ class FileOracle:
 
 
 def _table(items: Sequence[int], datamodule: Any, form: Form, pictures: Path) -> list[list[Any]]:
-    """The lines of a question: index, path or features, empty answers; the header first.
+    """The lines of a question: index, path, row or inputs, empty answers; the header first.
 
     Pictures that are no files of their own are written into the folder ``pictures``.
     """
@@ -142,6 +143,9 @@ def _table(items: Sequence[int], datamodule: Any, form: Form, pictures: Path) ->
     shown: list[list[Any]] = [[] for _ in items]
     if all(p is not None for p in paths):
         names, shown = ["path"], [[p] for p in paths]
+    elif (written := getattr(datamodule, "written", None)) is not None:
+        names, shown = written(torch.tensor(items))
+        names, shown = names[:MOST_COLUMNS], [row[:MOST_COLUMNS] for row in shown]
     elif getattr(datamodule, "pool_items", None) is not None:
         inputs = datamodule.pool_items.inputs(torch.tensor(items))
         if isinstance(inputs, Tensor) and inputs.ndim == 2 and inputs.shape[1] <= MOST_FEATURES:

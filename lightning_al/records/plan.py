@@ -163,6 +163,14 @@ class RunPlan:
         grid=False,
         check=flag,
     )
+    files: bool = option(
+        "write metrics.csv, acquired.csv and curve.png into the run folder, and tell the loggers "
+        "of each round",
+        True,
+        identity=False,
+        grid=False,
+        check=flag,
+    )
     keep_checkpoints: str = option(
         "all rounds' checkpoints, or only the last",
         "all",

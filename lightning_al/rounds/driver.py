@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_al.fits.recipe import Recipe
 from lightning_al.history.history import History
+from lightning_al.history.observers import with_files
 from lightning_al.oracles import SimulatedOracle
 from lightning_al.protocols import remembers
 from lightning_al.records import RunPlan
@@ -50,7 +51,8 @@ class ActiveLearner(RunPlan, _Given):
         datamodule: an ``ActiveDataModule``, or another of :mod:`lightning_al.datamodules`.
         trainer: Trainer arguments (copied anew each round) or a function that builds a Trainer.
         loggers: Lightning loggers, shared by all rounds.
-        observers: watchers of the run (progress bar, logs); rank 0 calls them.
+        observers: watchers of the run (progress bar, logs), beside those that write ``files``;
+            rank 0 calls them.
         config: plain values that identify the run; derived from the arguments by default.
     """
 
@@ -98,7 +100,7 @@ class ActiveLearner(RunPlan, _Given):
             features=built("features", self.features),
             stopping=tuple(built("stopping", rule) for rule in self.stopping),
             loggers=self.loggers,
-            observers=self.observers,
+            observers=with_files(self.observers, self.loggers) if self.files else self.observers,
             config=self.config,
         )
 
