@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping
@@ -32,6 +33,8 @@ TITLES = {
 }
 """Of the groups in the help, by one of their options, in this order."""
 
+TRAINED = ("validate", "test", "predict")
+"""Commands that make sense for a model that was trained."""
 QUIET = (".*isinstance.treespec, LeafSpec.*", ".*across ranks is zero.*", ".*logging interval.*")
 
 
@@ -155,6 +158,12 @@ class ActiveCLI(open_cli()):  # type: ignore[misc]
         if self.do is None:
             return
         if subcommand != "run":
+            if subcommand in TRAINED and not self.config[subcommand].get("ckpt_path"):
+                print(
+                    f"{subcommand} without --ckpt_path takes a model that was never trained; give "
+                    "the .ckpt file of a fit or run",
+                    file=sys.stderr,
+                )
             with warnings.catch_warnings():
                 for text in QUIET:
                     warnings.filterwarnings("ignore", text)

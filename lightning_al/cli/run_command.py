@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def run_command(config: Mapping[str, Any], line: CommandLine) -> list[History]:
     for seed in seeds:
         whole(0, MOST_SEED)("seed", seed)
     histories, baselines = [], []
+    _say_if_idle(parts.learner())
     for seed in seeds:
         if several:
             _say(f"seed {seed}", config)
@@ -89,12 +91,23 @@ def _one(learner: ActiveLearner, parts: Assembly, config: Mapping[str, Any]) -> 
     return history
 
 
+def _say_if_idle(learner: ActiveLearner) -> None:
+    """Tell of a posterior that no strategy of the run draws from."""
+    live = learner.parts()
+    reads = {getattr(each, "members", "one") for each in (live.strategy, live.first)}
+    if live.posterior is not None and reads == {"one"} and _first_process():
+        print(
+            f"strategy {live.name!r} reads one function, so the posterior "
+            f"{type(live.posterior).__name__} is left idle; leave it out, or give a strategy that "
+            "compares several, such as bald",
+            file=sys.stderr,
+        )
+
+
 def _first_process() -> bool:
     return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK"))
 
 
 def _say(text: str, config: Mapping[str, Any]) -> None:
     if config.get("progress", True) and _first_process():
-        import sys
-
         print(text, file=sys.stderr)

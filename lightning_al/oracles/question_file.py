@@ -31,10 +31,11 @@ class FileOracle:
     A query of round 3 is written to ``queries/round-003.csv``: a line an item with its index, its
     file (a PNG in ``queries/round-003`` where a picture is none; of a table the row as its file has
     it, identifiers first; else the inputs, where they are few) and an empty column for each answer.
-    The run then ends in good order. Fill the column in, or save the table as ``queries/round-003.answers.csv``
-    beside it, and give the same command again. An answer is a class name, the number of a class,
-    or a number; ``skip`` refuses an item for good. A column ``annotator`` may say who answered.
-    Nothing of a table with a missing or a wrong answer is taken; a message names each such line.
+    The run then ends in good order. Fill the column in, or save the table as
+    ``queries/round-003.answers.csv`` beside it, and give the same command again. An answer is a
+    class name, the number of a class, or a number; ``skip`` refuses an item for good. A column
+    ``annotator`` may say who answered. Nothing of a table with a missing or a wrong answer is
+    taken; a message names each such line.
 
     Args:
         folder: where the files lie; ``queries`` in the run folder by default.

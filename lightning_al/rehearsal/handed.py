@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from lightning_al.compat import is_a
 
 __all__ = ["check_handed", "explained"]
 
+WIDTH = re.compile(r"mat1 and mat2 shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)")
+CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
+"""What torch says of inputs of another size."""
 WRAP = "wrap your data sets: ActiveDataModule(train, test=0.2)"
 
 
@@ -60,8 +64,27 @@ def _mend(data: Any) -> str:
 
 
 def explained(error: Exception, datamodule: Any) -> Exception:
-    """An error of the rehearsal as a sentence, where it says that numbers are float64."""
+    """An error of the rehearsal as a sentence, where it says what the module and data are not."""
     text = str(error)
+    said: Exception | None = None
+    if isinstance(error, NotImplementedError) and 'missing the required "forward"' in text:
+        said = TypeError(
+            "the task has no method forward, which gives the outputs that strategies score; write "
+            f"one, or name another with Adapter(output=…): {text}"
+        )
+    elif found := WIDTH.search(text):
+        said = ValueError(
+            f"a layer of the module takes {found[2]} numbers an item, and gets {found[1]}; build "
+            f"it for these data (their items are {_sizes(datamodule)}): {text}"
+        )
+    elif found := CHANNELS.search(text):
+        said = ValueError(
+            f"a layer of the module takes {found[1]} channels, and gets {found[2]}; build it for "
+            f"these data (their items are {_sizes(datamodule)}): {text}"
+        )
+    if said is not None:
+        said.__cause__ = error
+        return said
     if not isinstance(error, RuntimeError) or not ("Double" in text or "float64" in text):
         return error
     index = datamodule.labelled[:1] if len(datamodule.labelled) else datamodule.pool[:1]
@@ -73,6 +96,12 @@ def explained(error: Exception, datamodule: Any) -> Exception:
     )
     said.__cause__ = error
     return said
+
+
+def _sizes(datamodule: Any) -> str:
+    """The size of an item, as in [4] or [1, 28, 28]."""
+    inputs = datamodule.items.inputs(datamodule.pool[:1])
+    return str(list(inputs.shape[1:])) if isinstance(inputs, Tensor) else "no single tensors"
 
 
 def _types(value: Any) -> set[torch.dtype]:
