@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ UNIT = re.compile(r"([€$£¥]?)\s*([+-]?[\d.,]*\d[.]?(?:[eE][+-]?\d+)?)\s*([^\
 SPACED = re.compile(r"(?<=\d)[\u0020\u00a0\u202f'’](?=\d{3}(?!\d))")
 
 
+Parts = tuple[str, str, str]
+"""What stands before a number, the number as it is written, and what stands behind it."""
+
+
 @dataclass(frozen=True)
 class Form:
     """How the numbers of one column are written.
@@ -41,18 +46,17 @@ class Form:
     unit: tuple[str, str] = ("", "")  # before it, behind it
 
     @classmethod
-    def of(cls, cells: Counter[str]) -> Form | None:
+    def of(cls, cells: Counter[str], parts: Mapping[str, Parts | None]) -> Form | None:
         """The form of most of some cells that are no gaps; None where most are no numbers."""
-        parts = {cell: found for cell in cells if (found := _parts(cell)) is not None}
-        if not parts:
-            return None
         units: Counter[tuple[str, str]] = Counter()
-        for cell, (before, _, behind) in parts.items():
-            units[before, behind] += cells[cell]
-        unit = units.most_common(1)[0][0]
-        forms = [cls(comma, unit) for comma in (False, True)]
+        for cell, found in parts.items():
+            if found is not None:
+                units[found[0], found[2]] += cells[cell]
+        if not units or 2 * units.most_common(1)[0][1] < cells.total():
+            return None
+        forms = [cls(comma, units.most_common(1)[0][0]) for comma in (False, True)]
         read = [
-            sum(count for cell, count in cells.items() if form.number(cell) is not None)
+            sum(cells[cell] for cell, found in parts.items() if form.value(found) is not None)
             for form in forms
         ]
         best = int(read[1] > read[0])  # "1,234" alone is a thousand
@@ -60,22 +64,24 @@ class Form:
 
     def number(self, cell: str) -> float | None:
         """The number that a cell holds in this form; None for none."""
-        found = _parts(cell)
-        if found is None or (found[0], found[2]) != self.unit:
+        return self.value(_parts(cell))
+
+    def value(self, parts: Parts | None) -> float | None:
+        """The same, of what a cell consists of."""
+        if parts is None or (parts[0], parts[2]) != self.unit:
             return None
-        text = found[1]
+        text = parts[1]
+        if "," not in text and text.count(".") < 2:
+            plain = PLAIN.fullmatch(text) and not (self.comma and "." in text)
+            return float(text) if plain else None
         if self.comma:
-            if COMMA.fullmatch(text) or GROUPED.fullmatch(text):
-                return float(text.replace(".", "").replace(",", "."))
-            whole = PLAIN.fullmatch(text) and "." not in text
-            return float(text) if whole else None
-        if THOUSANDS.fullmatch(text):
-            return float(text.replace(",", ""))
-        return float(text) if PLAIN.fullmatch(text) else None
+            written = COMMA.fullmatch(text) or GROUPED.fullmatch(text)
+            return float(text.replace(".", "").replace(",", ".")) if written else None
+        return float(text.replace(",", "")) if THOUSANDS.fullmatch(text) else None
 
 
-def _parts(cell: str) -> tuple[str, str, str] | None:
-    """What stands before a number, the number as it is written, and what stands behind it."""
+def _parts(cell: str) -> Parts | None:
+    """What a cell consists of; None where it holds no number."""
     text = SPACED.sub("", cell.replace("\u2212", "-").strip())
     if PLAIN.fullmatch(text):
         return "", text, ""
@@ -115,11 +121,12 @@ def written_numbers(column: pd.Series, form: Form | None = None) -> tuple[Form, 
     empty = column.isna()
     cells = ["" if gap else str(c).strip() for c, gap in zip(column, empty, strict=True)]
     filled = Counter(cell for cell in cells if cell.lower() not in GAPS)
+    parts = {cell: _parts(cell) for cell in filled}
     if form is None:
-        form = Form.of(filled)
+        form = Form.of(filled, parts)
     if form is None:
         return None
-    known = {cell: form.number(cell) for cell in filled}
+    known = {cell: form.value(found) for cell, found in parts.items()}
     values = np.array(
         [np.nan if (v := known.get(cell)) is None else v for cell in cells], dtype=np.float64
     )
