@@ -135,6 +135,8 @@ class Assembly:
         """The learner; ``changes`` are passed to it over the configuration."""
         given = {each.name: self.config.get(each.name) for each, _ in options_of(ActiveLearner)}
         options = {name: value for name, value in given.items() if value is not None}
+        if isinstance(options.get("seed"), list):
+            options["seed"] = options["seed"][0]  # `run` gives each of them
         fixed = {
             "task": self.task,
             "datamodule": self.datamodule,
