@@ -15,6 +15,7 @@ from lightning_al.history.history import History
 from lightning_al.history.loggers import build_loggers, close_loggers
 from lightning_al.history.progress import RoundProgress
 from lightning_al.identity import digest, plain
+from lightning_al.journal.ownership import check_above
 from lightning_al.rounds import ActiveLearner
 from lightning_al.values import MOST_SEED, folder, whole
 
@@ -41,6 +42,8 @@ def run_command(config: Mapping[str, Any], line: CommandLine) -> list[History]:
         raise ValueError(f"seed is one number, or a list of different ones, got {seeds}")
     for seed in seeds:
         whole(0, MOST_SEED)("seed", seed)
+    if several:
+        check_above(root)  # the picture of all seeds goes there
     histories, baselines = [], []
     _say_if_idle(parts.learner())
     for seed in seeds:

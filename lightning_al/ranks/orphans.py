@@ -11,10 +11,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from subprocess import Popen
 
-__all__ = ["LOST", "children_watch_this_process", "die_with_parent"]
+__all__ = ["LOST", "children_watch_this_process", "die_with_parent", "watch_children"]
 
 LOST = (
     "lost contact with another process of this run: it failed or was killed (see what it printed); "
@@ -41,6 +42,20 @@ def die_with_parent() -> None:
     if parent is not None:
         watch = threading.Thread(target=_watch, args=(int(parent),), daemon=True)
         watch.start()
+
+
+def watch_children(processes: Sequence[Popen[bytes]]) -> None:
+    """Say it when a process that this one started is killed, before Lightning ends this one."""
+    threading.Thread(target=_watch_children, args=(list(processes),), daemon=True).start()
+
+
+def _watch_children(processes: Sequence[Popen[bytes]]) -> None:
+    while any(process.poll() is None for process in processes):
+        if any((process.poll() or 0) < 0 for process in processes):
+            break
+        time.sleep(0.5)
+    if any((process.poll() or 0) < 0 for process in processes):
+        print(LOST, file=sys.stderr, flush=True)
 
 
 def _watch(parent: int) -> None:

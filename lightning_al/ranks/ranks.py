@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lightning_al.compat import is_a, load_weights, lonely, start_method
 
-from .orphans import LOST, children_watch_this_process, die_with_parent
+from .orphans import LOST, children_watch_this_process, die_with_parent, watch_children
 
 __all__ = ["ALONE", "Ranks", "fitting", "join"]
 
@@ -275,6 +275,7 @@ def join(trainer: Trainer) -> Ranks:
         if launcher is not None:
             with children_watch_this_process():
                 launcher.launch(_nothing, trainer=trainer)
+            watch_children(getattr(launcher, "procs", ()))
         trainer.strategy.setup_environment()
         atexit.register(_leave)
     if not _control or _control[0] is not dist.group.WORLD:

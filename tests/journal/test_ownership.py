@@ -3,6 +3,7 @@
 import pytest
 
 from lightning_al.journal.journal import JournalError, read_journal
+from lightning_al.journal.ownership import check_above
 
 
 def everything(folder):
@@ -104,3 +105,17 @@ def test_a_run_that_is_started_anew_keeps_its_lines_till_the_first_new_one(learn
     assert path.read_bytes() == before
     learner(seed=1, overwrite=True).run()
     assert read_journal(path)[0][0]["seed"] == 1
+
+
+@pytest.mark.parametrize("names", [["curve.png"], ["seed-0/notes.txt"], ["data.csv", "a/b"]])
+def test_the_folder_above_several_seeds_is_left_alone_too(tmp_path, names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    before = everything(tmp_path)
+    with pytest.raises(JournalError, match="no journal of a run"):
+        check_above(tmp_path)
+    assert everything(tmp_path) == before
+    (tmp_path / "seed-1").mkdir()
+    (tmp_path / "seed-1" / "journal.jsonl").write_text('{"event":"start"')
+    check_above(tmp_path)
