@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_al.records import Answers
 
-from .splits import base_positions
-from .views import Items
+from .contents import same_content
+from .items import Items
+from .splits import base_positions, spread
 
 __all__ = [
     "answers",
@@ -27,8 +27,6 @@ __all__ = [
     "repeatable",
     "same_length",
 ]
-
-BY_IDENTITY: Any = object.__eq__
 
 
 def _few(values: Sequence[Any]) -> str:
@@ -75,28 +73,14 @@ def repeatable(items: Items) -> None:
     """Refuse a pool view that is random: two reads of one item must be equal."""
     if items.tensors is not None and items.tensors.transform is None:
         return
-    n = len(items)
-    for i in torch.linspace(0, n - 1, min(n, 16)).long().unique():
+    for i in spread(len(items), 16):
         first, second = (items.inputs(i[None]) for _ in range(2))
-        if not _equal(first, second):
+        if not same_content(first, second):
             raise ValueError(
                 f"two reads of item {int(i)} differ: the pool would be scored under a random "
-                "transform; give pool=… with the same items under the test transform"
+                "transform; give pool=… with the same items under the test transform, or say "
+                "check_repeatable=False where the reads are the same in what counts"
             )
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())
-    if isinstance(a, Mapping):
-        return all(_equal(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return all(_equal(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, np.ndarray):
-        return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
-    if type(a).__eq__ is BY_IDENTITY:  # an object of the user's: what it holds counts
-        return type(a) is type(b) and _equal(getattr(a, "__dict__", {}), getattr(b, "__dict__", {}))
-    return bool(a == b)
 
 
 def disjoint(train: Any, other: Any, name: str) -> None:

@@ -13,11 +13,11 @@ from lightning_al.labels import LabelState
 from lightning_al.randomness import generator
 from lightning_al.records import Box, Outcomes, Status
 
+from .items import Items
 from .pool_data import PoolDataModule, Splits
 from .portraits import dataset_digest
 from .splits import is_dataset
 from .tensors import TensorItems
-from .views import Items
 
 __all__ = ["ContinuousDataModule"]
 
@@ -84,6 +84,8 @@ class ContinuousDataModule(PoolDataModule):
             num_workers=num_workers,
             seed=seed,
         )
+        if isinstance(initial, bool) or isinstance(test, bool):
+            raise TypeError(f"initial and test are counts or data, got {initial} and {test}")
         self.box = Box(_numbers(low), _numbers(high))
         self.start_box = self.box
         if initial_box is not None:

@@ -38,7 +38,7 @@ def hold(data: Any, name: str) -> Tensor | None:
         free = data.state.pool
         free = free[data.has_label(free)]
         count = share_to_count(spec, len(free), name)
-        labels = data.labels(free) if data.stratified else None
+        labels = data.strata(free) if data.stratified else None
         drawn = generator(data.seed, 0, f"hold-{name}")
         held = draw(free, count, drawn, labels=labels, groups=groups)
         if groups is not None:
@@ -66,10 +66,16 @@ def initial_positions(data: Any, drawn: torch.Generator) -> Tensor:
 
     Raises:
         ValueError: an ``initial`` that is not known.
+        TypeError: True or False.
     """
     wanted = data.initial
     if callable(wanted):
         return positions(wanted(data, drawn))
+    if isinstance(wanted, bool):
+        raise TypeError(
+            f"initial must be a count, a share, positions, 'one_per_class', 'given' or a function, "
+            f"got {wanted}; give 10, say"
+        )
     if not isinstance(wanted, (str, int, float)):
         return positions(wanted)
     free = data.state.where(Status.POOL)
@@ -77,11 +83,11 @@ def initial_positions(data: Any, drawn: torch.Generator) -> Tensor:
     if wanted == "given":
         return free
     if wanted == "one_per_class":
-        return one_per_class(free, data.labels(free), drawn)
+        return one_per_class(free, data.strata(free), drawn)
     if isinstance(wanted, str):
         raise ValueError(
             f"initial={wanted!r} is not known; give a count, a share, positions, "
             "'one_per_class', 'given', or a function (datamodule, generator) -> positions"
         )
     count = share_to_count(wanted, len(free), "initial")
-    return draw(free, count, drawn, labels=data.labels(free) if data.stratified else None)
+    return draw(free, count, drawn, labels=data.strata(free) if data.stratified else None)

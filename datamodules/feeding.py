@@ -12,7 +12,7 @@ from lightning_al.randomness import generator
 
 from .loading import InProcess
 from .splits import is_dataset
-from .views import Bare, Batches, Items, Labelled, batches, drawn_rows
+from .views import Bare, Batches, Labelled, batches, drawn_rows
 
 __all__ = ["eval_loader", "pool_loader", "shuffled_loader", "train_loader"]
 
@@ -64,7 +64,7 @@ def eval_loader(data: Any, name: str) -> DataLoader | InProcess | list[Any]:
     if held is not None:
         view = Labelled(data.pool_items, held)
     elif is_dataset(spec):
-        view = Labelled(Items(spec, data.label, data.collate), torch.arange(len(spec)))
+        view = Labelled(data.items.like(spec), torch.arange(len(spec)))
     else:
         return []
     rank, world = _place(data)

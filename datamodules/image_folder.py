@@ -14,6 +14,7 @@ from .partition import held_out
 from .pool_data import PoolDataModule, Splits
 from .readers.encoding import check_columns, read_text
 from .readers.image_items import ImageItems, ImageView, check_images, find_images, read_image
+from .readers.table_checks import marks_of, warn_of_marks
 
 __all__ = ["ImageFolderDataModule", "labels_from_csv", "labels_from_folders"]
 
@@ -66,6 +67,8 @@ class ImageFolderDataModule(PoolDataModule):
         root: the folder.
         labels: a CSV with the columns ``file`` (relative to ``root``) and ``label``.
         image_size: pixels a side; images are resized, whatever their proportions.
+        missing_label: labels, or names of sub-folders, that mean that there is no label, such as
+            "unlabeled"; [] for none, without a warning.
         class_names: all classes, where some may have no labelled image yet.
         test: share or number of labelled images held out for the test, class by class.
         test_root: a folder of test images instead, each with a label.
@@ -87,11 +90,12 @@ class ImageFolderDataModule(PoolDataModule):
         labels: str | None = None,
         *,
         image_size: int = 64,
+        missing_label: str | int | list[str | int] | None = None,
         class_names: list[str] | None = None,
-        test: float = 0.2,
+        test: int | float = 0.2,
         test_root: str | None = None,
         test_labels: str | None = None,
-        val: float | None = None,
+        val: int | float | None = None,
         augment: bool = False,
         mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
         std: tuple[float, float, float] = (0.229, 0.224, 0.225),
@@ -113,6 +117,7 @@ class ImageFolderDataModule(PoolDataModule):
         self.test_table = None if test_labels is None else Path(test_labels).expanduser()
         self.test_size, self.val_size, self.split_seed = test, val, split_seed
         self.augment, self.verify = augment, verify
+        self.missing_label = missing_label
         self.image_size, self.in_channels = image_size, 3
         self.class_names = class_names
         self._view = ImageView(image_size, mean, std)
@@ -163,7 +168,11 @@ class ImageFolderDataModule(PoolDataModule):
         paths = [root / file for file in files]
         if self.verify:
             check_images(paths)
-        return paths, [labels.get(file) for file in files]
+        marks = marks_of(self.missing_label)
+        found = [None if (name := labels.get(file)) in marks else name for file in files]
+        if self.missing_label is None and self.class_names is None:
+            warn_of_marks(found, str(root if table is None else table))
+        return paths, found
 
     def _name_classes(self, labels: Sequence[str | None]) -> Sequence[str]:
         found = sorted({label for label in labels if label is not None})
@@ -200,6 +209,6 @@ class ImageFolderDataModule(PoolDataModule):
 
     def thumbnail(self, index: int) -> Any:
         """The picture of an item, at most 128 pixels a side."""
-        image = read_image(self._paths[index])
+        image = read_image(self._paths[index]).convert("RGB")
         image.thumbnail((128, 128))
         return image

@@ -154,7 +154,7 @@ class MNISTDataModule(PoolDataModule):
     image_size: int | None = 28
 
     def __init__(
-        self, *, val: float | None = None, data_dir: str | None = None, **kwargs: Any
+        self, *, val: int | float | None = None, data_dir: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(collate=None, **kwargs)
         self.val_size, self.data_dir = val, data_dir
@@ -247,7 +247,7 @@ class CIFAR10DataModule(PoolDataModule):
         *,
         subset: bool | None = None,
         augment: bool = True,
-        val: float | None = None,
+        val: int | float | None = None,
         data_dir: str | None = None,
         **kwargs: Any,
     ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .views import Items
+from .items import Items
 
 __all__ = ["image_of"]
 

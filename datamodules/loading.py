@@ -20,6 +20,8 @@ class BatchView(Protocol):
     @property
     def plain(self) -> bool: ...
 
+    def __len__(self) -> int: ...
+
     def __getitem__(self, rows: Tensor) -> Any: ...
 
 
@@ -35,10 +37,18 @@ class InProcess:
     """
 
     batch_sampler = None  # Lightning asks
+    batch_size = None  # as of a DataLoader whose sampler gives whole batches
+    num_workers = 0
+    drop_last = False
 
     def __init__(self, view: BatchView, sampler: Any) -> None:
         self.view, self.sampler = view, sampler
         self._many = 1  # batches a reading; known after the first
+
+    @property
+    def dataset(self) -> BatchView:
+        """What is read, with one entry an item, as a ``DataLoader`` has it."""
+        return self.view
 
     def __len__(self) -> int:
         return len(self.sampler)

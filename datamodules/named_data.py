@@ -74,7 +74,7 @@ class NamedDataModule(PoolDataModule):
         start_seed: int | None = WARM_SEED,
         variant: Literal["corrected", "published"] = "corrected",
         standardise: bool | None = None,
-        val: float | None = None,
+        val: int | float | None = None,
         split_seed: int | None = None,
         data_dir: str | None = None,
         initial: int | float | str | list[int] | None = None,

@@ -14,14 +14,16 @@ from torch import Tensor
 from lightning_al.labels import LabelState
 from lightning_al.randomness import generator, seeded
 from lightning_al.records import Answers, Domain, Finite, Outcomes, Status, positions
+from lightning_al.values import MOST_SEED, flag, whole
 
 from . import checks
+from .descriptions import described
 from .drawing import hold, initial_positions
 from .feeding import eval_loader, pool_loader, shuffled_loader, train_loader
 from .item_pictures import image_of
+from .opening import opened
 from .portraits import content_digests, portrait_of
-from .splits import is_dataset
-from .views import Bare, Batches, Items, Labelled, batches
+from .views import Bare, Batches, Labelled, batches
 from .weighting import Share, repeated, require_labelled, share_of
 
 __all__ = ["PoolDataModule", "Splits"]
@@ -52,8 +54,10 @@ class PoolDataModule(LightningDataModule):
         batch_size: training batch of one process.
         eval_batch_size: batch for scoring, validation and test.
         num_workers: worker processes of the loaders.
-        label: key of the label where items are mappings; None where items have no label.
-        collate: joins a list of items to a batch; torch's default.
+        label: key of the label where items are mappings, its position where they are longer than
+            two parts; None where items have no label.
+        collate: joins a list of items to a batch, as in a ``DataLoader``; torch's default.
+        check_repeatable: refuse a pool of which two reads of one item differ.
         seed: of the splits and the shuffling; ``ActiveLearner`` sets it.
     """
 
@@ -74,18 +78,27 @@ class PoolDataModule(LightningDataModule):
         batch_size: int = 32,
         eval_batch_size: int = 512,
         num_workers: int = 0,
-        label: str | None = "auto",
+        label: str | int | None = "auto",
         collate: Callable[..., Any] | None = None,
+        check_repeatable: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.initial, self.stratified = initial, stratified
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.num_workers, self.label, self.collate = num_workers, label, collate
+        self.initial, self.stratified = initial, flag("stratified", stratified)
+        self.batch_size = whole(1)("batch_size", batch_size)
+        self.eval_batch_size = whole(1)("eval_batch_size", eval_batch_size)
+        self.num_workers = whole(0)("num_workers", num_workers)
+        self.label, self.collate = label, collate
+        self.check_repeatable = flag("check_repeatable", check_repeatable)
         self._loaded = False
         self._restored: Mapping[str, Any] | None = None
         self._share: Share | None = None  # of a view on a part of the labelled items
-        self.seed, self.round = seed, 0
+        self.seed, self.round = whole(0, MOST_SEED)("seed", seed), 0
+
+    def __repr__(self) -> str:
+        return described(self)
+
+    __str__ = __repr__  # Lightning's builds all loaders
 
     # --- data --------------------------------------------------------------------------------
 
@@ -109,23 +122,8 @@ class PoolDataModule(LightningDataModule):
                 f"{type(self).__name__} needs train and test; test may be a share of train such "
                 "as 0.2"
             )
-        checks.not_empty(splits.train, "train")
         self.splits = splits
-        self.items = Items(splits.train, self.label, self.collate)
-        pool = splits.train if splits.pool is None else splits.pool
-        checks.same_length(splits.train, pool)
-        if splits.groups is not None:
-            checks.group_per_item(splits.groups, len(self.items))
-        self.pool_items = Items(pool, self.label, self.collate)
-        checks.finite_inputs(self.pool_items)
-        with seeded(0, 0, "random-pool-check"):
-            checks.repeatable(self.pool_items)
-        for name in ("test", "val"):
-            other = getattr(splits, name)
-            if is_dataset(other):
-                if name == "test":
-                    checks.not_empty(other, name)
-                checks.disjoint(splits.train, other, name)
+        self.items, self.pool_items = opened(self)
         self._loaded = True
         self.start(self.seed)
         if self._restored is not None:
@@ -270,6 +268,10 @@ class PoolDataModule(LightningDataModule):
         if len(parts) == 1 or parts[0] is None:
             return parts[0]
         return torch.stack([part[0] for part in parts if part is not None], 1), parts[0][1]
+
+    def strata(self, index: Tensor) -> Tensor:
+        """Labels [K] of some items before any answer, to draw them class by class."""
+        return self.labels(index) if self.items.tensors is not None else self.items.strata(index)
 
     def labelled_targets(self) -> Tensor:
         """Labels of the labelled set [L, ...], in the order of :attr:`labelled`."""

@@ -34,9 +34,10 @@ def portrait_of(data: Any) -> dict[str, Any]:
     parts = {"train": splits.train, "pool": splits.pool, "test": splits.test, "val": splits.val}
     shown: dict[str, Any] = {}
     for name, part in parts.items():
-        if isinstance(part, (list, tuple, range, Tensor, np.ndarray)):
+        plain = isinstance(part, (list, tuple, range, Tensor, np.ndarray))
+        if plain and name in ("test", "val"):  # positions
             shown[name] = torch.as_tensor(list(part))
-        elif not is_dataset(part):
+        elif not plain and not is_dataset(part):
             shown[name] = part
         elif name == "train" and splits.pool is not None:
             shown[name] = {"class": type(part).__qualname__, "items": len(part)}

@@ -49,7 +49,7 @@ class ScenesDataModule(PoolDataModule):
         targets: Literal["labels", "places"] = "labels",
         scenes: int = 1000,
         test: int = 300,
-        val: float | None = None,
+        val: int | float | None = None,
         scene_seed: int = 0,
         **kwargs: Any,
     ) -> None:

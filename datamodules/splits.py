@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Subset
 
 from lightning_al.records import positions
 
-__all__ = ["base_positions", "draw", "is_dataset", "one_per_class", "share_to_count"]
+__all__ = ["base_positions", "draw", "is_dataset", "one_per_class", "share_to_count", "spread"]
 
 
 def is_dataset(value: Any) -> bool:
@@ -25,9 +25,13 @@ def is_dataset(value: Any) -> bool:
 def share_to_count(amount: float | int, available: int, what: str) -> int:
     """A share in (0, 1) or a count as a count.
 
+    A whole number above 1 is a count also where a parser made it a float.
+
     Raises:
         ValueError: negative, more than there is, or a share outside (0, 1).
     """
+    if isinstance(amount, float) and amount > 1 and amount.is_integer():
+        amount = int(amount)
     if isinstance(amount, float) and amount != 0:
         if not 0 < amount < 1:
             raise ValueError(
@@ -114,3 +118,10 @@ def base_positions(dataset: Any) -> tuple[Any, Tensor]:
         index = torch.as_tensor(dataset.indices, dtype=torch.int64)[index]
         dataset = dataset.dataset
     return dataset, index
+
+
+def spread(n: int, count: int) -> Tensor:
+    """At most ``count`` of n positions, evenly from the first to the last."""
+    if n <= count:
+        return torch.arange(n)
+    return torch.arange(count) * (n - 1) // max(count - 1, 1)

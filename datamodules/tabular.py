@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .partition import held_out, scaling
 from .pool_data import PoolDataModule, Splits
+from .readers.cells import cells_of
 from .readers.encoding import (
     Encoder,
     check_columns,
@@ -18,6 +19,7 @@ from .readers.encoding import (
     read_table,
     read_text,
 )
+from .readers.table_checks import marks_of, warn_of_marks, without_row_numbers
 from .tensors import TensorItems
 
 if TYPE_CHECKING:
@@ -39,13 +41,16 @@ class TabularDataModule(PoolDataModule):
         target: the column to predict.
         task: "classification" or "regression".
         categorical: columns to take as categories; None takes text, category and bool columns. An
-            empty cell is a category of its own.
+            empty cell is a category of its own. Text is tried as numbers first ("1,234", "0,5",
+            "5 mg"; "?" and "-" are gaps), and cells that are none in a column of numbers are named.
         drop: columns to leave out, for example identifiers.
         test: share or number of labelled rows held out for the test (class by class), or the path
             of a second table with the same columns.
         val: share or number of labelled rows for validation; None for none.
         missing: what to do with empty or infinite cells of numeric columns: "error", or "mean" of
             the labelled and pool rows.
+        missing_label: cells of the target that mean that there is no label, such as "-1", "?" or
+            "unlabeled"; [] for none, without a warning.
         separator: between the cells of a text file; None takes a tab for ``.tsv``, else a comma.
         split_seed: of the test and validation draws; they do not change with the seed of a run.
         initial: as in :class:`PoolDataModule`; None for all labelled rows where some rows have
@@ -54,6 +59,7 @@ class TabularDataModule(PoolDataModule):
     """
 
     feature_names: tuple[str, ...] = ()
+    _features: tuple[str, ...] = ()  # columns of the file
 
     def __init__(
         self,
@@ -63,9 +69,10 @@ class TabularDataModule(PoolDataModule):
         task: Literal["classification", "regression"] = "classification",
         categorical: list[str] | None = None,
         drop: list[str] | tuple[str, ...] = (),
-        test: float | str = 0.2,
-        val: float | None = None,
+        test: int | float | str = 0.2,
+        val: int | float | None = None,
         missing: Literal["error", "mean"] = "error",
+        missing_label: int | float | str | list[int | float | str] | None = None,
         separator: str | None = None,
         split_seed: int = 0,
         initial: int | float | str | list[int] | None = None,
@@ -86,6 +93,7 @@ class TabularDataModule(PoolDataModule):
         self.categorical, self.drop = categorical, tuple(drop)
         self.test_size, self.val_size, self.split_seed = test, val, split_seed
         self.missing, self.separator = missing, separator
+        self.missing_label = missing_label
         self._default_initial = initial is None
 
     def load(self) -> Splits:
@@ -120,9 +128,19 @@ class TabularDataModule(PoolDataModule):
             if self._default_initial:
                 self.initial = "given"
         self.feature_names, self.in_features = encoder.names, features.shape[1]
+        self._features = encoder.columns
         if other is None:
             return Splits(train=items, test=test, val=val)
         return Splits(train=items, test=self._read_test(other, encoder, mean, std), val=val)
+
+    def written(self, index: Tensor) -> tuple[list[str], list[list[Any]]]:
+        """Columns of the file less the target, and what it says there of some items [K].
+
+        Columns that are no features, such as identifiers, come first.
+        """
+        frame = read_text(self.path, self.separator).drop(columns=self.target)
+        others = [c for c in frame.columns if c not in self._features]
+        return cells_of(frame[[*others, *self._features]].iloc[index.tolist()])
 
     def _columns(self, frame: pd.DataFrame) -> list[str]:
         check_columns(frame, [self.target], "target", self.path)
@@ -131,16 +149,20 @@ class TabularDataModule(PoolDataModule):
         if self.target in (*self.drop, *(self.categorical or ())):
             raise ValueError(f"{self.target!r} is the target; take it out of drop and categorical")
         columns = [c for c in frame.columns if c != self.target and c not in self.drop]
+        columns = without_row_numbers(frame, columns, self.path)
         if not columns:
             raise ValueError(f"{self.path} has no column left besides the target {self.target!r}")
         return columns
 
     def _targets(self, frame: pd.DataFrame) -> Tensor:
         """Class of each row [N] (-1 where empty), or its number (NaN where empty)."""
+        marks = marks_of(self.missing_label)
         if self.task == "regression":
             self.outputs = 1
-            return number_targets(frame[self.target], self.path)
-        names, order = class_targets(read_text(self.path, self.separator)[self.target])
+            return number_targets(frame[self.target], self.path, marks)
+        names, order = class_targets(read_text(self.path, self.separator)[self.target], marks)
+        if self.missing_label is None:
+            warn_of_marks(names, f"{self.path}: target {self.target!r}")
         if len(order) < 2:
             raise ValueError(
                 f"{self.path}: target {self.target!r} has {len(order)} class(es) "
@@ -184,11 +206,12 @@ class TabularDataModule(PoolDataModule):
         frame = read_table(path, self.separator)
         check_columns(frame, [self.target], "target", path)
         check_columns(frame, encoder.columns, "feature", path)
+        marks = marks_of(self.missing_label)
         if self.task == "regression":
-            targets = number_targets(frame[self.target], path)
+            targets = number_targets(frame[self.target], path, marks)
             empty = int(targets.isnan().sum())
         else:
-            names, order = class_targets(read_text(path, self.separator)[self.target])
+            names, order = class_targets(read_text(path, self.separator)[self.target], marks)
             empty = names.count(None)
             known = list(self.class_names or ())
             if unseen := sorted(set(order) - set(known)):

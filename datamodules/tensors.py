@@ -65,14 +65,24 @@ class TensorItems(Dataset):
         return (inputs, targets) if isinstance(inputs, Tensor) else (*inputs, targets)
 
 
-def as_tensor_items(dataset: Any) -> TensorItems | None:
-    """The same data as :class:`TensorItems`, or None where it does not lie in tensors."""
+def as_tensor_items(dataset: Any, label: str | int | None = "auto") -> TensorItems | None:
+    """The same data as :class:`TensorItems`, or None where it does not lie so in tensors.
+
+    Args:
+        dataset: any.
+        label: position of the label among the tensors of a ``TensorDataset``; None for none.
+    """
     if isinstance(dataset, TensorItems):
         return dataset
     if type(dataset) is TensorDataset:
         *inputs, last = dataset.tensors
+        if label is None:
+            return TensorItems(dataset.tensors)
+        in_the_middle = isinstance(label, int) and label not in (-1, len(inputs))
+        if in_the_middle or (len(inputs) > 1 and not isinstance(label, int)):
+            return None  # a batch has its parts in their order
         return TensorItems(inputs, last) if inputs else TensorItems(last)
-    if type(dataset) is Subset and (base := as_tensor_items(dataset.dataset)) is not None:
+    if type(dataset) is Subset and (base := as_tensor_items(dataset.dataset, label)) is not None:
         rows = torch.as_tensor(dataset.indices, dtype=torch.int64)
         targets = None if base.targets is None else base.targets[rows]
         return TensorItems([t[rows] for t in base.inputs], targets, base.transform)

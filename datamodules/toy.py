@@ -24,8 +24,8 @@ class _Bundled(PoolDataModule):
     def __init__(
         self,
         *,
-        test: float = 0.2,
-        val: float | None = None,
+        test: int | float = 0.2,
+        val: int | float | None = None,
         split_seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -75,8 +75,8 @@ class DigitsDataModule(_Bundled):
         self,
         *,
         as_images: bool = False,
-        test: float = 0.2,
-        val: float | None = None,
+        test: int | float = 0.2,
+        val: int | float | None = None,
         split_seed: int = 0,
         **kwargs: Any,
     ) -> None:

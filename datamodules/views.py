@@ -6,144 +6,20 @@ any map-style data set alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lightning_al.randomness import generator
 
+from .items import Items
 from .loading import InProcess
-from .tensors import TensorItems, as_tensor_items
 
-__all__ = ["Bare", "Batches", "Items", "Labelled", "batches", "drawn_rows"]
-
-
-class Items:
-    """How to read the items of one data set: inputs and label apart.
-
-    Args:
-        dataset: any map-style data set. An item is a tuple whose last part is the label, a mapping
-            that holds it under ``label``, or inputs alone (``label=None``).
-        label: key of the label in mappings; None says that items carry no label; "auto" takes the
-            last part of tuples.
-        collate: joins a list of items; torch's default.
-    """
-
-    def __init__(
-        self, dataset: Any, label: str | None = "auto", collate: Callable[..., Any] | None = None
-    ) -> None:
-        self.dataset = dataset
-        # tensors are read in batches, unless a collation of the user's joins the items
-        self.tensors: TensorItems | None = as_tensor_items(dataset) if collate is None else None
-        self.collate = collate or default_collate
-        self.label = label
-        self._labelled: bool | None = None if label is not None else False
-        if self.tensors is not None and label is not None:
-            self._labelled = self.tensors.targets is not None
-
-    def __len__(self) -> int:
-        return len(self.tensors if self.tensors is not None else self.dataset)
-
-    def _split(self, item: Any) -> tuple[Any, Any]:
-        if self.label is None:
-            return item, None
-        if isinstance(item, dict):
-            if self.label not in item:
-                raise ValueError(
-                    f"items are mappings with the keys {sorted(map(str, item))}; say which holds "
-                    "the label with label='…', or label=None for items without labels"
-                )
-            return {k: v for k, v in item.items() if k != self.label}, item[self.label]
-        if isinstance(item, (tuple, list)) and len(item) > 1:
-            inputs = item[0] if len(item) == 2 else tuple(item[:-1])
-            return inputs, item[-1]
-        return (item[0] if isinstance(item, (tuple, list)) else item), None
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the items carry labels."""
-        if self._labelled is None:
-            self._labelled = len(self) > 0 and self._split(self.dataset[0])[1] is not None
-        return self._labelled
-
-    def inputs(self, index: Tensor) -> Any:
-        """Inputs of some items, joined to a batch; no label is part of it."""
-        if self.tensors is not None:
-            return self.tensors.read(index)
-        return self.collate([self._split(self.dataset[int(i)])[0] for i in index])
-
-    def labels(self, index: Tensor) -> Tensor:
-        """Labels [K, ...] of some items, from ``dataset.targets`` where those are the labels."""
-        if self.tensors is not None:
-            assert self.tensors.targets is not None
-            return self.tensors.targets[index]
-        data = self.dataset
-        targets = getattr(data, "targets", None)
-        if getattr(data, "target_transform", None) is not None:  # the items' labels are others
-            targets = None
-        if targets is not None and len(targets) == len(data):
-            return torch.stack([_as_label(targets[int(i)]) for i in index])
-        return torch.stack([_as_label(self._split(data[int(i)])[1]) for i in index])
-
-    def batch(self, index: Tensor, overlay: tuple[Tensor, Tensor] | None = None) -> Any:
-        """A batch as the data set's own collation would give it.
-
-        Args:
-            index: positions [n].
-            overlay: (answers [n, ...], answered [n] bool): labels that replace the data set's own.
-
-        Raises:
-            ValueError: an item without a label and without an answer.
-        """
-        if self.tensors is not None:
-            return self._tensor_batch(index, overlay)
-        items = []
-        for row, i in enumerate(index.tolist()):
-            item = self.dataset[i]
-            label = self._split(item)[1]
-            if overlay is not None and overlay[1][row]:
-                label = overlay[0][row]
-            if label is None:
-                raise ValueError(f"item {i} has no label in the data set and no answer was given")
-            items.append(item if overlay is None else self._relabelled(item, _as_label(label)))
-        return self.collate(items)
-
-    def _relabelled(self, item: Any, label: Tensor) -> Any:
-        """The item, of its own form, under another label (or under its first one)."""
-        if isinstance(item, dict):
-            key = self.label if self.label not in (None, "auto") else "label"
-            return {**item, key: label}
-        if not isinstance(item, (tuple, list)):
-            return item, label
-        inputs = item[:-1] if self.label is not None and len(item) > 1 else item
-        return (*inputs, label)
-
-    def _tensor_batch(self, index: Tensor, overlay: tuple[Tensor, Tensor] | None) -> Any:
-        assert self.tensors is not None
-        inputs, own = self.tensors.read(index), self.tensors.targets
-        if overlay is None and own is None:
-            raise ValueError("these items have no labels; give answers for them")
-        if own is None:
-            assert overlay is not None
-            answers, answered = overlay
-            if not bool(answered.all()):
-                bare = index[~answered].tolist()
-                raise ValueError(f"items {bare[:5]} have neither label nor answer")
-            labels = answers
-        else:
-            labels = own[index]
-            if overlay is not None:
-                labels[overlay[1]] = overlay[0][overlay[1]].to(labels.dtype)
-        return (*inputs, labels) if isinstance(inputs, tuple) else (inputs, labels)
-
-
-def _as_label(value: Any) -> Tensor:
-    """One label as a tensor; of the type that torch's collation gives it."""
-    return torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+__all__ = ["Bare", "Batches", "Labelled", "batches", "drawn_rows"]
 
 
 @dataclass(frozen=True)

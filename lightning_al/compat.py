@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytorch_lightning
 
 __all__ = [
     *("NAMES", "bridged", "dummy_logger", "experiment_of", "families", "family_of"),
+    *("load_weights", "lonely"),
     *(
         "given_hyperparameters",
         "hyperparameters_name",
@@ -115,6 +116,11 @@ def _bridge(family: Any, loaders: frozenset[str]) -> type:
             if "inner" in self.__dict__:
                 self.__dict__["inner"].trainer = value
 
+        def __setattr__(self, name: str, value: Any) -> None:
+            inner = self.__dict__.get("inner")
+            theirs = name not in ("trainer", "prepare_data_per_node") and hasattr(inner, name)
+            (inner if theirs else super()).__setattr__(name, value)  # as BatchSizeFinder does
+
         def prepare_data(self) -> None:
             self.inner.prepare_data()
 
@@ -152,6 +158,36 @@ def _bridge(family: Any, loaders: frozenset[str]) -> type:
     for name in {*LOADERS} - loaders:  # a Trainer calls what it finds
         delattr(Bridge, name)
     return Bridge
+
+
+def load_weights(module: Any, state: Mapping[str, Any]) -> None:
+    """Put weights into a module as a Trainer would.
+
+    A module that says ``strict_loading = False`` keeps what the weights leave out, as a frozen
+    backbone that its ``state_dict`` does not hold.
+    """
+    module.load_state_dict(dict(state), strict=getattr(module, "strict_loading", True))
+
+
+@contextmanager
+def lonely() -> Iterator[None]:
+    """Inside, this process takes itself for the only one.
+
+    Work that one rank does alone must not wait for the others. Lightning's ``prepare_data`` waits
+    for all processes, and torchmetrics and synchronised batch norms gather over them, wherever
+    ``torch.distributed`` says that there are several; none of them has a switch for it.
+    """
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        yield
+        return
+    asked = dist.is_initialized
+    dist.is_initialized = lambda: False
+    try:
+        yield
+    finally:
+        dist.is_initialized = asked
 
 
 def dummy_logger(trainer: Any) -> Any:

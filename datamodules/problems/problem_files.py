@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lightning_al.files import UNPACKED, bounded
+
 from ..named.all_sets import table_spec
 from ..readers.table_files import Array, Excel, Parser
 from ..sources import Resource, Source
@@ -89,7 +91,7 @@ def _unpacked(path: Path) -> BytesIO:
             if member.isfile() and member.name.rsplit("/", 1)[-1] == LGBB_MEMBER:
                 file = archive.extractfile(member)
                 assert file is not None  # a plain file has content
-                return BytesIO(file.read())
+                return BytesIO(bounded(file, UNPACKED, f"{path}: {member.name}"))
     raise ValueError(f"{path}: the archive holds no {LGBB_MEMBER}")
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .numbers import Form, Numbers, written_numbers
+from .table_checks import is_marked
 
 if TYPE_CHECKING:  # pandas is imported by the functions that need it: it is heavy
     import pandas as pd
@@ -104,14 +109,18 @@ def check_columns(frame: pd.DataFrame, names: Iterable[str], what: str, path: Pa
             )
 
 
-def class_targets(column: pd.Series) -> tuple[list[str | None], tuple[str, ...]]:
+def class_targets(
+    column: pd.Series, missing_label: Collection[str] = ()
+) -> tuple[list[str | None], tuple[str, ...]]:
     """Class name of each row, None where the cell is empty, and the names in order.
 
     Numbers are sorted as numbers and named without a needless ``.0``; anything else is text in
-    alphabetical order. Among numbers, cells such as "NA" are empty; among text only blanks are.
+    alphabetical order. Among numbers, cells such as "NA" are empty; among text only blanks are, and
+    everywhere the cells that are one of ``missing_label``.
     """
     import pandas as pd
 
+    column = column.mask(is_marked(column, missing_label))
     text = column.astype(object).where(column.notna(), "").astype(str).str.strip()
     empty = text.str.lower().isin(NOT_A_VALUE)
     numbers = pd.to_numeric(text.mask(empty), errors="coerce")
@@ -123,32 +132,63 @@ def class_targets(column: pd.Series) -> tuple[list[str | None], tuple[str, ...]]
     return names, tuple(sorted({name for name in names if name is not None}))
 
 
-def number_targets(column: pd.Series, path: Path) -> Tensor:
+def number_targets(column: pd.Series, path: Path, missing_label: Collection[str] = ()) -> Tensor:
     """Targets of a regression [N] float32 in their own unit; NaN where the cell is empty.
+
+    Args:
+        column: the cells.
+        path: of the table.
+        missing_label: cells that say that there is no target.
 
     Raises:
         ValueError: a cell that is no finite number; rows are named.
     """
-    import pandas as pd
-
-    numbers = pd.to_numeric(column, errors="coerce").astype("float64")
-    wrong = (numbers.isna() & column.notna()) | np.isinf(numbers)
-    if wrong.any():
-        rows = np.flatnonzero(wrong)
+    marked = is_marked(column, missing_label)
+    column = column.mask(marked)
+    if _is_number(column):
+        numbers, odd = column.to_numpy(dtype="float64", na_value=np.nan), ()
+    else:
+        found = written_numbers(column)
+        if found is None:
+            cells = column.astype(str).str.strip()
+            odd = tuple((i, cells.iloc[i]) for i in np.flatnonzero(column.notna()))
+            numbers = np.full(len(column), np.nan)
+        else:
+            numbers, odd = found[1].values, found[1].odd
+            _tell(f"{path}: target {column.name!r}", *found, "are rows without a target")
+    infinite = np.flatnonzero(np.isinf(numbers))
+    odd = (*odd, *((int(i), str(column.iloc[i])) for i in infinite))
+    if odd:
         raise ValueError(
             f"{path}: target {column.name!r} must be finite numbers or empty, got "
-            f"{str(column.iloc[rows[0]])!r} in row {rows[0]} ({len(rows)} such rows); "
-            'for classes say task="classification"'
+            f"{odd[0][1]!r} in row {odd[0][0]} ({len(odd)} such rows); name a mark of no target in "
+            'missing_label, or say task="classification" for classes'
         )
-    return torch.tensor(numbers.to_numpy(), dtype=torch.float32)
+    return torch.tensor(numbers, dtype=torch.float32)
+
+
+def _tell(what: str, form: Form, numbers: Numbers, gaps: str) -> None:
+    """Warn that text was read as numbers, and how."""
+    said = [f"{mark!r} in {n} cell(s) {gaps}" for mark, n in sorted(numbers.gaps.items())]
+    if numbers.example is not None:
+        said.append(f"{numbers.example[0]!r} is read as {numbers.example[1]:g}")
+    if any(form.unit):
+        said.append(f"the unit {''.join(form.unit)!r} is left out")
+    if said:
+        warnings.warn(f"{what} is read as numbers: {', '.join(said)}", stacklevel=3)
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Columns of a table as numbers [N, E]: numeric ones as they are, categories one-hot."""
+    """Columns of a table as numbers [N, E].
+
+    Numeric ones are as they are, vectors side by side, categories one-hot.
+    """
 
     columns: tuple[str, ...]
     categories: Mapping[str, tuple[str, ...]]  # of the categorical ones, in order
+    widths: Mapping[str, int] = field(default_factory=dict)  # of those that hold vectors
+    forms: Mapping[str, Form] = field(default_factory=dict)  # of numbers that are written as text
 
     @classmethod
     def learn(
@@ -156,19 +196,31 @@ class Encoder:
     ) -> Encoder:
         """Take the categories from all rows of ``frame``.
 
+        Text is tried as numbers first: columns most of whose cells are numbers must be so in all.
+
         Args:
             frame: the table.
             columns: the features.
             categorical: which of them are categories; None takes text, category and bool columns.
 
         Raises:
-            ValueError: a column that is neither numeric nor to be taken as categories.
+            ValueError: a column that is neither numeric nor to be taken as categories, or cells
+                that are no numbers in one that is numeric otherwise.
         """
+        widths: dict[str, int] = {}
+        forms: dict[str, Form] = {}
+        texts = [c for c in columns if c not in (categorical or ()) and _is_text(frame[c])]
+        for name in texts:
+            if (width := vector_width(frame[name])) is not None:
+                widths[name] = width
+            elif (found := written_numbers(frame[name])) is not None:
+                _refuse_odd(name, found[1])
+                forms[name] = found[0]
+                _tell(f"column {name!r}", *found, "are missing")
+        numeric = {*widths, *forms, *(c for c in columns if _is_number(frame[c]))}
         if categorical is None:
-            categorical = [
-                c for c in columns if not _is_number(frame[c]) and not _is_time(frame[c])
-            ]
-        wrong = [c for c in columns if c not in categorical and not _is_number(frame[c])]
+            categorical = [c for c in columns if c not in numeric and not _is_time(frame[c])]
+        wrong = [c for c in columns if c not in categorical and c not in numeric]
         if wrong:
             raise ValueError(
                 f"columns {', '.join(wrong)} are not numeric; name them in categorical or in drop"
@@ -181,39 +233,41 @@ class Encoder:
                     "looks like an identifier; name it in drop if it is one",
                     stacklevel=2,
                 )
-        return cls(tuple(columns), categories)
+        return cls(tuple(columns), categories, widths, forms)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the E features: ``column``, or ``column=category``."""
-        return tuple(
-            name
-            for column in self.columns
-            for name in (
-                [f"{column}={value}" for value in self.categories[column]]
-                if column in self.categories
-                else [column]
-            )
-        )
+        """Names of the E features: ``column``, ``column[place]``, or ``column=category``."""
+        return tuple(name for column in self.columns for name in self._names(column))
+
+    def _names(self, column: str) -> list[str]:
+        if column in self.categories:
+            return [f"{column}={value}" for value in self.categories[column]]
+        if column in self.widths:
+            return [f"{column}[{place}]" for place in range(self.widths[column])]
+        return [column]
 
     @property
     def numeric(self) -> Tensor:
         """Which of the E features are numbers: bool [E]."""
-        widths = [(c, len(self.categories.get(c, ("",)))) for c in self.columns]
         return torch.tensor(
-            [c not in self.categories for c, w in widths for _ in range(w)], dtype=torch.bool
+            [c not in self.categories for c in self.columns for _ in self._names(c)],
+            dtype=torch.bool,
         )
 
     def __call__(self, frame: pd.DataFrame) -> Tensor:
         """Features [N, E] float64; NaN where a number is missing or infinite.
 
         A category that was not learnt becomes zeros, with a warning.
+
+        Raises:
+            ValueError: cells that are no numbers, or vectors of another length.
         """
         blocks = []
         for column in self.columns:
             if column not in self.categories:
-                values = frame[column].to_numpy(dtype="float64", na_value=np.nan)
-                blocks.append(np.where(np.isfinite(values), values, np.nan)[:, None])
+                values = self._numbers(frame[column])
+                blocks.append(np.where(np.isfinite(values), values, np.nan))
                 continue
             known = self.categories[column]
             written = _written(frame[column])
@@ -225,6 +279,79 @@ class Encoder:
                 )
             blocks.append(written.to_numpy()[:, None] == np.array(known, dtype=object)[None])
         return torch.from_numpy(np.concatenate(blocks, 1, dtype="float64"))
+
+    def _numbers(self, column: pd.Series) -> np.ndarray[Any, Any]:
+        """A numeric column [N, 1], or one of vectors [N, width]."""
+        name = str(column.name)
+        if (width := self.widths.get(name)) is not None:
+            if vector_width(column) != width:
+                raise ValueError(f"column {name!r} must hold {width} numbers a row, as in training")
+            return np.stack([np.asarray(cell, dtype="float64") for cell in column])
+        if _is_number(column):
+            return column.to_numpy(dtype="float64", na_value=np.nan)[:, None]
+        found = written_numbers(column, self.forms.get(name, Form()))
+        assert found is not None
+        _refuse_odd(name, found[1])
+        return found[1].values[:, None]
+
+
+def vector_width(column: pd.Series) -> int | None:
+    """How many numbers each cell of a column holds; None where cells are no vectors.
+
+    Raises:
+        ValueError: some are and some are not, or of several lengths, or vectors as text.
+    """
+    cells = [cell for cell, empty in zip(column, _empty(column), strict=True) if not empty]
+    if not cells:
+        return None
+    name = column.name
+    shapes = Counter(
+        np.shape(cell) if isinstance(cell, (list, tuple, np.ndarray)) else None for cell in cells
+    )
+    if set(shapes) == {None}:
+        listed = [c for c in cells if isinstance(c, str) and re.fullmatch(r"\s*\[.*\]\s*", c, re.S)]
+        if len(listed) == len(cells):
+            raise ValueError(
+                f"column {name!r} holds lists as text, such as {listed[0][:30]!r}; save it as "
+                "parquet, write a column for each number, or name it in categorical or drop"
+            )
+        return None
+    shape = next(iter(shapes))
+    if len(shapes) > 1 or len(cells) < len(column) or shape is None or len(shape) != 1:
+        raise ValueError(
+            f"column {name!r} must hold one vector of the same length a row, got "
+            f"{len(column) - len(cells)} empty cells and the shapes "
+            f"{', '.join(str(s) for s in list(shapes)[:4])}; mend it or name it in drop"
+        )
+    if any(np.asarray(cell).dtype.kind not in "fiub" for cell in cells):
+        raise ValueError(f"column {name!r} holds lists that are no numbers; name it in drop")
+    return int(shape[0])
+
+
+def _empty(column: pd.Series) -> list[bool]:
+    return [bool(flag) for flag in column.isna()]
+
+
+def _refuse_odd(name: str, numbers: Numbers) -> None:
+    """Refuse a column of numbers in which some cells are none."""
+    if not numbers.odd:
+        return
+    counts = Counter(cell for _, cell in numbers.odd)
+    shown = ", ".join(f"{cell!r}" for cell in list(counts)[:5])
+    raise ValueError(
+        f"column {name!r} holds numbers, but {len(numbers.odd)} of its {len(numbers.values)} cells "
+        f"are none, first in row {numbers.odd[0][0]}: {shown}; mend or empty them, or name the "
+        "column in categorical or in drop"
+    )
+
+
+def _is_text(column: pd.Series) -> bool:
+    """Whether the cells are text or objects, which may be numbers all the same."""
+    from pandas.api import types
+
+    return bool(types.is_object_dtype(column) or types.is_string_dtype(column)) and (
+        str(column.dtype) != "category"
+    )
 
 
 def _is_number(column: pd.Series) -> bool:

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.files import UNPACKED, bounded
+
 __all__ = ["Arrays", "read_cifar10", "read_idx", "read_npz"]
 
 Bytes = npt.NDArray[np.uint8]
@@ -160,7 +162,7 @@ def _from_archive(path: Path) -> dict[str, bytes]:
             for member in archive:
                 name = member.name.rsplit("/", 1)[-1]
                 if name in BATCHES and (file := archive.extractfile(member)) is not None:
-                    found[name] = file.read()
+                    found[name] = bounded(file, UNPACKED, f"{path}: {name}")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is a damaged archive: {error}") from error
     if missing := [name for name in BATCHES if name not in found]:

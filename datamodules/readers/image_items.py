@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,18 +48,46 @@ def find_images(root: Path) -> list[str]:
 
 
 def read_image(path: Path) -> Image.Image:
-    """Decode an image file to RGB, turned upright as its EXIF data say.
+    """Decode an image file, turned upright as its EXIF data say.
+
+    Pictures of 16 bits become grey values in [0, 255] of mode "F" by the range of their numbers,
+    and float ones are taken to lie in [0, 1]; all others become RGB.
 
     Raises:
-        ValueError: it cannot be decoded; the file is named.
+        ValueError: it cannot be decoded, or its range is not known; the file is named.
     """
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode == "F" or upright.mode.startswith("I"):
+                return _deep(upright, path)
+            return upright.convert("RGB")
     except UNREADABLE as error:
+        if isinstance(error, DepthError):
+            raise
         raise ValueError(
             f"{path} cannot be read as an image: {error}; replace or remove it"
         ) from None
+
+
+class DepthError(ValueError):
+    """Grey values whose range is not known."""
+
+
+def _deep(image: Image.Image, path: Path) -> Image.Image:
+    """Grey values of more than 8 bits as [0, 255] of mode "F"."""
+    pixels = np.array(image).astype(np.float32)
+    most = 1.0 if image.mode == "F" else 65535.0
+    if not pixels.size or not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > most:
+        low, high = (float(f(pixels)) if pixels.size else 0.0 for f in (np.min, np.max))
+        raise DepthError(
+            f"{path}: grey values must lie between 0 and {most:g} in a picture of mode "
+            f"{image.mode!r}, got {low:g} to {high:g}; scale them to 16 bits, or to floats from "
+            "0 to 1"
+        )
+    kind = "floats from 0 to 1" if image.mode == "F" else "16 bits, from 0 to 65535"
+    warnings.warn(f"pictures of {kind} are scaled to grey values from 0 to 1", stacklevel=1)
+    return Image.fromarray(pixels * np.float32(255 / most))
 
 
 def check_images(paths: Sequence[Path]) -> None:
@@ -110,7 +139,9 @@ class ImageView:
             x, y = left * (image.width - width), top * (image.height - height)
             box, mirror = (x, y, x + width, y + height), coin < 0.5
         small = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
-        pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
+        array = np.array(small)  # grey values of more than 8 bits have no channels
+        array = array[..., None].repeat(3, -1) if array.ndim == 2 else array
+        pixels = torch.from_numpy(array).permute(2, 0, 1).float() / 255
         if mirror:
             pixels = pixels.flip(-1)
         mean, std = (torch.tensor(value).view(3, 1, 1) for value in (self.mean, self.std))
@@ -125,6 +156,8 @@ class ImageItems(Dataset):
         targets: classes [N] int64.
         view: how an image becomes a tensor.
     """
+
+    labels_are_targets = True  # a label is known without decoding its picture
 
     def __init__(self, paths: Sequence[Path], targets: Tensor, view: ImageView) -> None:
         self.paths, self.targets, self.view = list(paths), targets, view

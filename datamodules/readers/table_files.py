@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lightning_al.files import UNPACKED, bounded
 from lightning_al.registry import Registry
 
 if TYPE_CHECKING:  # pandas is imported by the functions that need it: it is heavy
@@ -200,7 +201,8 @@ class Parser:
             found = [n for n in archive.namelist() if n.rsplit("/", 1)[-1] == self.member]
             if not found:
                 raise ValueError(f"the archive holds {', '.join(archive.namelist()) or 'nothing'}")
-            return BytesIO(archive.read(found[0]))
+            with archive.open(found[0]) as file:
+                return BytesIO(bounded(file, UNPACKED, f"{path}: {found[0]}"))
 
 
 def _numbers(column: pd.Series, name: str, where: str) -> Array:

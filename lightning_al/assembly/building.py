@@ -92,8 +92,8 @@ class Assembly:
             scheduler = self.config.get("lr_scheduler")
 
             def configure(module: Any) -> Any:
-                made = instantiate_class(module.parameters(), optimizer)
-                schedule = instantiate_class(made, scheduler) if scheduler else None
+                made = _instantiated("optimizer", module.parameters(), optimizer)
+                schedule = _instantiated("lr_scheduler", made, scheduler) if scheduler else None
                 return LightningCLI.configure_optimizers(module, made, schedule)
 
             configured: Any = MethodType(configure, module)
@@ -135,6 +135,8 @@ class Assembly:
         """The learner; ``changes`` are passed to it over the configuration."""
         given = {each.name: self.config.get(each.name) for each, _ in options_of(ActiveLearner)}
         options = {name: value for name, value in given.items() if value is not None}
+        if isinstance(options.get("seed"), list):
+            options["seed"] = options["seed"][0]  # `run` gives each of them
         fixed = {
             "task": self.task,
             "datamodule": self.datamodule,
@@ -167,6 +169,21 @@ class Assembly:
         """The feature extractor, built once: being frozen it serves all runs."""
         with seeded(0, 0, "features"):  # weights drawn in there are the same in every process
             return built("features", self.config.get("features"))
+
+
+def _instantiated(option: str, first: Any, spec: Any) -> Any:
+    """An optimiser, or its schedule, as the command line names it.
+
+    Raises:
+        ValueError: it refuses its settings.
+    """
+    try:
+        return instantiate_class(first, spec)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"--{option} {spec.get('class_path')} refuses its settings ({error}); give others with "
+            f"--{option}.KEY"
+        ) from error
 
 
 def fill_sizes(spec: Any, datamodule: Any) -> None:

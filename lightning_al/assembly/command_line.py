@@ -16,6 +16,7 @@ from lightning_al.records.plan import options_of
 
 from .command_plan import CommandPlan, part_options
 from .overlays import check_order, has_members
+from .settings_files import plain_yaml, settings_of
 from .shipped import Config, find_config, is_bench, is_overlay
 from .words import pairs
 
@@ -125,14 +126,8 @@ def _full_path(key: str, value: str) -> str:
 
 
 def _read(found: Config) -> dict[str, Any]:
-    where = found.path or found.name
-    try:
-        config = _numbers(yaml.safe_load(found.text()))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where} is no YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict | None):
-        raise ValueError(f"{where} must hold settings `key: value`, got {type(config).__name__}")
-    return config or {}
+    config: dict[str, Any] = _numbers(settings_of(found.text(), found.path or found.name))
+    return config
 
 
 def _numbers(value: Any) -> Any:
@@ -150,7 +145,7 @@ def _fold(specs: dict[str, Any], given: Sequence[tuple[str, str]]) -> None:
     """Take up ``--strategy power --strategy.beta 2`` as ``{"name": "power", "beta": 2}``."""
     for key, text in given:
         option, _, inner = key.partition(".")
-        value = _numbers(yaml.safe_load(text))
+        value = _numbers(plain_yaml(text, f"--{key} {text}"))
         if not inner:
             is_path = isinstance(value, str) and "." in value
             specs[option] = {"class_path": value} if is_path else value

@@ -13,6 +13,7 @@ from lightning_al import datamodules, networks, tasks
 __all__ = ["explain"]
 
 KNOWN = {"model": tasks, "data": datamodules, "network": networks}
+COMMAND = re.compile(r"^(run|fit|validate|test|predict)\.")
 NOISE = re.compile(
     r"Subtypes:|Given value|Errors:|Does not validate|Expected a <class 'NoneType'>"
     r"|Expected a path but|Parser key|Problem with given class_path|Expected a <class 'dict'>"
@@ -34,7 +35,7 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     said = list(dict.fromkeys(line for line in lines if line and not NOISE.match(line)))
     if absent := re.search(r"arguments are required: (.+)", message):
-        names = [name.removeprefix("run.") for name in absent[1].split(", ")]
+        names = [COMMAND.sub("", name) for name in absent[1].split(", ")]
         needed = " and ".join(f"--{key}.{name}" if key else f"--{name}" for name in names)
         start = "" if key else ", or start from a shipped configuration: --config NAME"
         return f"{needed} must be given{start}"

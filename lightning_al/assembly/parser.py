@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping
@@ -32,6 +33,8 @@ TITLES = {
 }
 """Of the groups in the help, by one of their options, in this order."""
 
+TRAINED = ("validate", "test", "predict")
+"""Commands that make sense for a model that was trained."""
 QUIET = (".*isinstance.treespec, LeafSpec.*", ".*across ranks is zero.*", ".*logging interval.*")
 
 
@@ -133,7 +136,12 @@ class ActiveCLI(open_cli()):  # type: ignore[misc]
     def instantiate_classes(self) -> None:
         """Lightning's commands build everything once; ``run`` builds it anew each round."""
         if not self._drives_itself:
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except ValueError as error:  # a parser's, about what a class said
+                if not str(error).startswith("Does not validate"):
+                    raise
+                raise ValueError(explain(str(error))) from error
             self.datamodule: Any = bridged(self.datamodule, family_of(self.model))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
@@ -150,6 +158,12 @@ class ActiveCLI(open_cli()):  # type: ignore[misc]
         if self.do is None:
             return
         if subcommand != "run":
+            if subcommand in TRAINED and not self.config[subcommand].get("ckpt_path"):
+                print(
+                    f"{subcommand} without --ckpt_path takes a model that was never trained; give "
+                    "the .ckpt file of a fit or run",
+                    file=sys.stderr,
+                )
             with warnings.catch_warnings():
                 for text in QUIET:
                     warnings.filterwarnings("ignore", text)

@@ -1,32 +1,76 @@
-"""A run of the command line, rebuilt from what lies in its folder."""
+"""A run of the command line, rebuilt from the first line of its journal.
+
+``config.yaml`` shows the same to people; what somebody writes into it changes no run that was.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from argparse import ArgumentError
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from lightning_al.journal.journal import read_journal
+from lightning_al.journal.order import first_line
 from lightning_al.rounds import ActiveLearner
 
 from .building import Assembly
 from .parser import parse
 
-__all__ = ["learner_of_run"]
+__all__ = ["config_of_run", "learner_of_run", "parse_run"]
+
+
+def config_of_run(run_dir: Path) -> dict[str, Any]:
+    """The settings of a run, as its journal has them.
+
+    Raises:
+        LookupError: the folder holds no journal.
+        JournalError: one that does not say what run it is.
+    """
+    path = run_dir / "journal.jsonl"
+    if not path.is_file():
+        raise LookupError(f"{run_dir} holds no journal; give the folder of a run")
+    return dict(first_line(read_journal(path)[0], run_dir)["config"])
+
+
+def parse_run(run_dir: Path, words: Sequence[str] = ()) -> dict[str, Any]:
+    """The resolved configuration of a run, changed by what ``words`` say.
+
+    Raises:
+        LookupError: a folder without a journal, or a run that was written in Python.
+        ArgumentError: words that make no sense.
+    """
+    config = config_of_run(run_dir)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "config.yaml"
+        file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        alone = ["run", "--config", str(file)]
+        try:
+            return parse([*alone, *words])
+        except ArgumentError:
+            if words and _is_command(alone):
+                raise  # of the words
+            raise LookupError(
+                f"the run in {run_dir} is not of the command line; rebuild the learner in Python "
+                "(for a replay: replay(run_dir, round, learner))"
+            ) from None
+
+
+def _is_command(words: Sequence[str]) -> bool:
+    try:
+        parse(list(words))
+    except ArgumentError:
+        return False
+    return True
 
 
 def learner_of_run(run_dir: Path) -> ActiveLearner:
-    """The learner of a run of the command line, from the ``config.yaml`` in its folder.
+    """The learner of a run of the command line, from the journal in its folder.
 
     Raises:
-        LookupError: the folder holds no such file, or that of a run written in Python.
+        LookupError: a folder without a journal, or a run that was written in Python.
     """
-    path = run_dir / "config.yaml"
-    if not path.exists():
-        raise LookupError(f"{run_dir} holds no config.yaml; give the folder of a run")
-    try:
-        config = parse(["run", "--config", str(path)])
-    except ArgumentError:
-        raise LookupError(
-            f"{path} is not of the command line; rebuild the learner in Python and pass it: "
-            "replay(run_dir, round, learner)"
-        ) from None
-    return Assembly(config).learner(run_dir=run_dir, overwrite=False)
+    return Assembly(parse_run(run_dir)).learner(run_dir=run_dir, overwrite=False)

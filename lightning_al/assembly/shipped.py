@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from .settings_files import text_of
+
 __all__ = [
     *("Config", "config_path", "find_config", "is_bench", "is_overlay", "is_policy"),
     *("list_benches", "list_configs", "list_overlays", "list_policies", "shown"),
@@ -35,7 +37,7 @@ class Config:
     def text(self) -> str:
         """The YAML."""
         if self.path is not None:
-            return self.path.read_text()
+            return text_of(self.path)
         from .derived import overlay_text  # inside: it loads the strategies
 
         return overlay_text(self.name.partition("/")[2])

@@ -103,7 +103,7 @@ def _run(spec: RunSpec, folder: Path) -> list[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         parts = Assembly(config)
-        changes: dict[str, Any] = {"run_dir": folder, "keep_checkpoints": "last"}
+        changes: dict[str, Any] = {"run_dir": folder, "keep_checkpoints": "last", "files": False}
         if spec.takes_all:
             everything = _pool_size(parts, config)
             changes |= {"query_size": everything, "budget": everything}

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lightning_al.history.history import History
-from lightning_al.history.plots import COLOURS, INK, learning_curve
+from lightning_al.history.plots import COLOURS, INK, learning_curve, plain_text
 from lightning_al.history.records import Round
 
 from .statistics import average_ranks, cliques, compare_all
@@ -105,7 +105,8 @@ def critical_difference(table: pd.DataFrame) -> Figure:
         y = top + 0.3 * ((i if left else m - 1 - i) + 0.5)
         edge = 1 - 0.02 * (m - 1) if left else m + 0.02 * (m - 1)
         axes.plot([rank, rank, edge], [0, y, y], color="#888888", linewidth=0.9)
-        label = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
+        shown = plain_text(name)
+        label = f"{shown}  {rank:.2f}" if left else f"{rank:.2f}  {shown}"
         pad = -0.01 * (m - 1) if left else 0.01 * (m - 1)
         side = "right" if left else "left"
         axes.text(edge + pad, y, label, ha=side, va="center", fontsize=10.5, color=INK)
@@ -131,8 +132,9 @@ def penalties(matrix: np.ndarray, names: Sequence[str], data_sets: int) -> Figur
         text = "" if i == j else f"{whole[i, j]:.2g}"
         axes.text(j, i, text, ha="center", va="center", color="white" if dark else "#111111")
     axes.axhline(m - 0.5, color=INK, linewidth=1.5)
-    axes.set_xticks(range(m), names, rotation=40, ha="right", color=INK)
-    axes.set_yticks(range(m + 1), [*names, "column mean"], color=INK)
+    shown = [plain_text(name) for name in names]
+    axes.set_xticks(range(m), shown, rotation=40, ha="right", color=INK)
+    axes.set_yticks(range(m + 1), [*shown, "column mean"], color=INK)
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
@@ -157,7 +159,7 @@ def times(setting: Setting) -> Figure:
         width = mean[column].to_numpy()
         axes.barh(places, width, left=left, label=label, color=colour, height=0.7)
         left = left + width
-    axes.set_yticks(places, [str(n) for n in mean.index], color=INK)
+    axes.set_yticks(places, [plain_text(str(n)) for n in mean.index], color=INK)
     _plain(axes, "seconds a round")
     axes.legend(
         frameon=False, labelcolor=INK, fontsize=10, ncols=2, loc="lower left", bbox_to_anchor=(0, 1)

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_al.assembly.command_plan import CommandPlan, grid_keys
+from lightning_al.assembly.settings_files import settings_of, text_of
 from lightning_al.history.metric_names import larger_is_better
 from lightning_al.records import RunPlan
 from lightning_al.spec import find, signature
@@ -75,15 +74,14 @@ def read_bench(path: Path, **changes: Any) -> BenchConfig:
         ValueError: an unknown key, a missing one, or an empty axis; the message names it.
         LookupError: an unknown strategy, area rule or study.
     """
-    given = yaml.safe_load(path.read_text())
-    if not isinstance(given, dict):
-        raise ValueError(f"{path} must hold settings `key: value`, got {type(given).__name__}")
+    text = text_of(path)
+    given = settings_of(text, path)
     if {"model", "strategy"} & set(given):
         raise ValueError(
             f"{path.name} is a configuration of one run; a benchmark names data, models and "
             "strategies, several of each (`lightning-al configs` lists those shipped)"
         )
-    first = path.read_text().splitlines()[0]
+    first = next(iter(text.splitlines()), "")
     given.setdefault("title", first.removeprefix("# ") if first.startswith("# ") else path.stem)
     return bench_of(given, name=path.name, **changes)
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_al.history.history import History
 from lightning_al.history.metric_names import larger_is_better, main_metric
 from lightning_al.journal.journal import read_journal
+from lightning_al.journal.order import first_line
 from lightning_al.journal.standing import history_rounds
 from lightning_al.protocols import asks_model
 from lightning_al.rounds.parts import strategy_name
@@ -36,9 +35,10 @@ def read_run(root: Path) -> Evidence:
     for folder in (root, root / "baseline"):
         if not (folder / "journal.jsonl").exists():
             continue
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        records, _ = read_journal(folder / "journal.jsonl")
+        config = first_line(records, folder)["config"]
         name = strategy_name(config.get("strategy", "this run"), None)
-        rounds, _ = history_rounds(read_journal(folder / "journal.jsonl")[0])
+        rounds, _ = history_rounds(records, folder)
         histories.append(History(folder, tuple(rounds), name=name))
         run_id = f"{root.name}/{name}"
         folders[run_id] = folder

@@ -20,6 +20,8 @@ from lightning_al.benchmark.study import Evidence, study_of
 from lightning_al.benchmark.summary import per_run, records, summary
 from lightning_al.identity import digest
 
+from .errors import at_least
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -74,13 +76,18 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config", "-c", required=True, help="a shipped benchmark, or a path")
     add("--out", type=Path, help="folder of the results; default benches/<config>-<hash>")
-    add("--workers", type=int, default=1, help="processes here, one thread each; 0: this one")
-    add("--seeds", type=int, help="how many seeds, instead of the configuration's")
-    add("--folds", type=int, help="how many folds, instead of the configuration's")
+    add(
+        "--workers",
+        type=at_least(0),
+        default=1,
+        help="processes here, one thread each; 0: this one",
+    )
+    add("--seeds", type=at_least(1), help="how many seeds, instead of the configuration's")
+    add("--folds", type=at_least(1), help="how many folds, instead of the configuration's")
     add("--only", action="append", default=[], metavar="AXIS=NAME", help="a part of the grid")
     add("--engine", choices=ENGINES, default="local", help="where the runs are done")
     add("--address", help="of a Ray cluster; a local one by default")
-    add("--tasks", type=int, default=8, help="tasks of the SLURM array (engine slurm)")
+    add("--tasks", type=at_least(1), default=8, help="tasks of the SLURM array (engine slurm)")
     add("--shard", metavar="I/N", help="do the runs I, I+N, ... only (what the array's tasks do)")
     add("--collect", action="store_true", help="do nothing new, only write the table")
     add("--retry-failed", action="store_true", help="do failed runs again")

@@ -11,8 +11,9 @@ import numpy as np
 
 from lightning_al.assembly.building import Assembly
 from lightning_al.assembly.command_line import CommandLine
+from lightning_al.files import if_writable
 from lightning_al.history.history import History
-from lightning_al.history.metric_names import human_name, main_metric
+from lightning_al.history.metric_names import human_name, main_metric, speaks
 from lightning_al.history.plots import learning_curve
 from lightning_al.history.progress import round_table
 
@@ -43,8 +44,9 @@ def show(outcome: Outcome) -> None:
         return
     picture = outcome.root / "curve.png"
     print()
-    if any(r.metrics for run in runs for r in run.rounds):
-        learning_curve(runs, path=picture)
+    if speaks(runs):
+        with if_writable(picture):
+            learning_curve(runs, path=picture)
         if len(outcome.histories) > 1:
             print(seed_table(outcome.histories, outcome.baselines))
         else:

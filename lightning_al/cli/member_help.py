@@ -6,8 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from lightning_al.assembly.settings_files import plain_yaml
 from lightning_al.assembly.words import pairs
 from lightning_al.registry import Registry
 from lightning_al.spec import details, factory_of, notes, said, signature, summary
@@ -51,7 +50,7 @@ def _family(option: str) -> Registry[Any]:
 
 def _named(value: str | None) -> str | None:
     """The name or path in what was typed as a specification."""
-    spec = None if value is None else yaml.safe_load(value)
+    spec = None if value is None else plain_yaml(value, value)
     found = spec.get("name", spec.get("class_path")) if isinstance(spec, Mapping) else spec
     return found if isinstance(found, str) else None
 

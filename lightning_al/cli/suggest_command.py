@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from pytorch_lightning import LightningModule
 
 from lightning_al.assembly.building import Assembly
 from lightning_al.assembly.parser import parse
+from lightning_al.assembly.recall import parse_run
 from lightning_al.assembly.shipped import find_config, is_overlay
+from lightning_al.compat import load_weights
+from lightning_al.journal.checkpoints import trouble_of
+from lightning_al.journal.journal import JournalError, read_journal
+from lightning_al.journal.standing import Standing
 from lightning_al.records import Acquisition
 from lightning_al.rounds.suggest import suggest, write_suggestions
+from lightning_al.safe_load import load_plain
+
+from .errors import at_least
 
 __all__ = ["suggest_command"]
 
@@ -39,18 +44,26 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
     parser.add_argument(
         "--out", type=Path, default=Path("suggestions.csv"), help="default suggestions.csv"
     )
-    parser.add_argument("--seed", type=int, default=0, help="breaks ties (default 0)")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="read objects of any kind in the checkpoint, which runs their code",
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, help="breaks ties (default 0)")
     known, more = parser.parse_known_args(list(arguments))
     if not known.ckpt.is_file():
         raise FileNotFoundError(f"no checkpoint at {known.ckpt}; give a .ckpt file of a run")
     configs = known.config or []
+    words = [word for name in configs for word in ("--config", name)] + more
     if all(is_overlay(find_config(name).name) for name in configs):
-        configs = [str(_config_beside(known.ckpt)), *configs]
-    words = [word for name in configs for word in ("--config", name)]
-    parts = Assembly(parse(["run", *words, *more]))
+        parts = Assembly(parse_run(_run_of(known.ckpt), words))
+    else:
+        parts = Assembly(parse(["run", *words]))
     learner, datamodule = parts.learner(), parts.datamodule
     had = len(datamodule.labelled)  # type: ignore[attr-defined]
-    task = _trained(known.ckpt, parts).to(learner.recipe().build_trainer().strategy.root_device)
+    task = _trained(known.ckpt, parts, trust=known.trust).to(
+        learner.recipe().build_trainer().strategy.root_device
+    )
     found = suggest(
         task,
         datamodule,
@@ -68,26 +81,36 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
     return found
 
 
-def _config_beside(checkpoint: Path) -> Path:
-    for folder in checkpoint.resolve().parents[:3]:
+def _run_of(checkpoint: Path) -> Path:
+    """The run folder in which a checkpoint lies.
+
+    Raises:
+        FileNotFoundError: it lies in none.
+        JournalError: it is not the file that the journal names.
+    """
+    place = checkpoint.resolve()
+    for folder in place.parents[:3]:
         if (folder / "journal.jsonl").exists():
-            return folder / "config.yaml"
+            standing = Standing.of(read_journal(folder / "journal.jsonl")[0], folder)
+            named = standing.hash_of_file(place.relative_to(folder).as_posix())
+            if why := trouble_of(place, named):
+                raise JournalError(
+                    f"{checkpoint} {why}; the command `run` of that folder makes it again where it "
+                    "goes on from it, or say with --config which model and data it is of"
+                )
+            return folder
     raise FileNotFoundError(
         f"{checkpoint} lies in no run folder; say with --config which model and data it is of"
     )
 
 
-def _trained(path: Path, parts: Assembly) -> LightningModule:
+def _trained(path: Path, parts: Assembly, *, trust: bool) -> LightningModule:
     """The module of a checkpoint; who was labelled is put back too."""
-    try:
-        # our own file, or one the user vouches for: hyper-parameters may be any objects
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from None
+    state = load_plain(path, trust=trust)
     task = parts.task()
     try:
-        task.load_state_dict(state["state_dict"])
-    except (RuntimeError, KeyError, TypeError) as error:
+        load_weights(task, state["state_dict"])
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is not of the model in the configuration; give with --config the one it was "
             f"trained with ({str(error).splitlines()[-1].strip()})"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from lightning_al.compat import bridged, family_of, is_a, overrides
+from lightning_al.compat import bridged, dummy_logger, family_of, is_a, load_weights, overrides
+from lightning_al.journal.checkpoints import with_all_keys
 from lightning_al.randomness import seeded
-from lightning_al.ranks.ranks import ALONE, Ranks
+from lightning_al.ranks.ranks import ALONE, Ranks, fitting
 
 from .backend import FitRequest, Fitted
 from .recipe import Recipe, quietly
@@ -81,7 +83,7 @@ class LightningFits:
         fitted = time.perf_counter()
         checkpoint = self.keep(self._trainer, task, request.round)
         kept = time.perf_counter()
-        with seeded(self.seed, request.round, "stage-test"):
+        with seeded(self.seed, request.round, "stage-test"), fitting(self.ranks):
             metrics = test_round(task, self.datamodule, self._trainer)
         task.trainer = None  # a strategy that is given the task must not reach the data by it
         due = self.ranks.broadcast(callback.due)
@@ -99,9 +101,25 @@ class LightningFits:
     def load(self, checkpoint: Mapping[str, Any], round: int) -> Any:
         """The module of a round from its checkpoint."""
         task = self.fresh(round)
-        task.on_load_checkpoint(checkpoint)
-        task.load_state_dict(checkpoint["state_dict"])
+        whole = with_all_keys(checkpoint)
+        task.on_load_checkpoint(whole)
+        load_weights(task, whole["state_dict"])
         return task
+
+    def again(self, round: int, previous: Mapping[str, Any] | None) -> str:
+        """Do the fit of a round again, without a test and unheard by loggers; its checkpoint.
+
+        Args:
+            round: at which the datamodule stands.
+            previous: weights to go on from.
+        """
+        task = self.recipe.build_task(self.seed, round, previous)
+        trainer = self.recipe.build_trainer((), self.folder, family_of(task))
+        if trainer.loggers:  # some callbacks insist on one
+            trainer.loggers = [dummy_logger(trainer)]
+        where = {"seed": self.seed, "round": round, "ranks": self.ranks}
+        fit_round(task, self.recipe, self.datamodule, trainer, **where)
+        return self.keep(trainer, task, round)
 
     def fresh(self, round: int) -> Any:
         """The module of a round as it is built, never fitted."""
@@ -136,7 +154,7 @@ def fit_round(
         ours = _on_one_device(recipe, trainer) if alone else trainer
         if datamodule.val_dataloader() == []:
             ours.limit_val_batches = 0  # or Lightning would look for a validation set each epoch
-        with seeded(seed, round, "fit"), quietly():
+        with seeded(seed, round, "fit"), quietly(), _as_it_was(datamodule):
             ours.fit(module, datamodule=data)
         if ours.interrupted:
             raise KeyboardInterrupt
@@ -146,11 +164,23 @@ def fit_round(
     if alone:
         ranks.on_zero(fit)
     else:
-        fit()
+        with fitting(ranks):
+            fit()
         if recipe.restore == "best":
             ranks.together(lambda: None if ranks.rank else _load_best(module, trainer))
     ranks.sync_weights(module)
     _refuse_diverged(module, round)
+
+
+@contextmanager
+def _as_it_was(datamodule: Any) -> Iterator[None]:
+    """Afterwards the data come in batches as before: ``BatchSizeFinder`` looks each time anew."""
+    before = getattr(datamodule, "batch_size", None)
+    try:
+        yield
+    finally:
+        if before is not None and datamodule.batch_size != before:
+            datamodule.batch_size = before
 
 
 def _on_one_device(recipe: Recipe, trainer: Any) -> Any:
@@ -169,7 +199,7 @@ def _load_best(module: Any, trainer: Any) -> None:
                 # written by this fit a moment ago; hyper-parameters may be of any class
                 state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
                 module.on_load_checkpoint(state)
-                module.load_state_dict(state["state_dict"])
+                load_weights(module, state["state_dict"])
                 return
     raise ValueError(
         "restore='best' needs a ModelCheckpoint with a monitor among the Trainer's callbacks, "
@@ -200,7 +230,7 @@ def test_round(module: Any, datamodule: Any, trainer: Any) -> dict[str, float]:
             stacklevel=2,
         )
         return {}
-    with quietly():
+    with quietly(), _as_it_was(datamodule):
         data = bridged(datamodule, family_of(trainer))
         results = trainer.test(module, datamodule=data, verbose=False)
     return {k: float(v) for result in results for k, v in result.items()}

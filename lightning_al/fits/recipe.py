@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import warnings
 import weakref
@@ -16,6 +17,7 @@ import pytorch_lightning
 from torch import Tensor, nn
 
 from lightning_al.compat import NAMES, family_of, is_a
+from lightning_al.history.loggers import part_runs
 from lightning_al.randomness import seeded
 
 from .weights import start_weights
@@ -119,6 +121,7 @@ class Recipe:
                 "patience, epochs) must not survive a round"
             )
         self._used[:] = now
+        part_runs(trainer.loggers)
         return trainer
 
     def _of_arguments(
@@ -136,7 +139,13 @@ class Recipe:
         if folder is not None:
             arguments.setdefault("default_root_dir", str(folder))
         with quietly():
-            return family.Trainer(**arguments)
+            try:
+                return family.Trainer(**arguments)
+            except (TypeError, ValueError, ImportError, RuntimeError) as error:
+                shown = _shown(made, family.Trainer)
+                raise ValueError(
+                    f"no Trainer can be made of {shown} ({error}); change them"
+                ) from error
 
     def _made(self) -> Any:
         """A Trainer, or arguments of one, that no earlier round has touched."""
@@ -174,6 +183,18 @@ class Recipe:
                 "as a dict of arguments, not as a Trainer"
             )
         return dict(made)
+
+
+def _shown(arguments: Mapping[str, Any], trainer: Any) -> str:
+    """The arguments that are others than the Trainer's own; of those that are objects the name."""
+    usual = {k: p.default for k, p in inspect.signature(trainer).parameters.items()}
+    plain = (bool, int, float, str)
+    changed = {
+        k: v
+        for k, v in arguments.items()
+        if k not in ("logger", *QUIET) and v is not None and v != [] and v != usual.get(k)
+    }
+    return ", ".join(f"{k}={v!r}" if isinstance(v, plain) else k for k, v in changed.items())
 
 
 def _refuse_other_family(trainer: Any, family: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_al.compat import load_weights
 from lightning_al.randomness import generator
 from lightning_al.registry import Registry
 
@@ -27,7 +28,7 @@ def reset(module: nn.Module, previous: State, drawn: torch.Generator) -> None:
 @WEIGHTS.register("warm")
 def warm(module: nn.Module, previous: State, drawn: torch.Generator) -> None:
     """The previous round's weights."""
-    module.load_state_dict(dict(previous))
+    load_weights(module, previous)
 
 
 @WEIGHTS.register("shrink_perturb")
@@ -40,11 +41,14 @@ def shrink_perturb(
 ) -> None:
     """Shrunk previous weights plus noise, ``shrink * w + N(0, noise^2)`` (Ash & Adams, 2020).
 
-    Only floating parameters are touched; buffers (batch statistics) are taken over.
+    Only floating parameters that are trained are touched; buffers (batch statistics) are taken
+    over, and so are frozen weights.
     """
-    module.load_state_dict(dict(previous))
+    load_weights(module, previous)
     with torch.no_grad():
-        for parameter in filter(Tensor.is_floating_point, module.parameters()):
+        for parameter in module.parameters():
+            if not (parameter.is_floating_point() and parameter.requires_grad):
+                continue
             eps = torch.randn(parameter.shape, generator=drawn)
             parameter.mul_(shrink).add_(eps.to(parameter), alpha=noise)
 

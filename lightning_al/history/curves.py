@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_al.files import if_writable
+
 from .history import History
+from .metric_names import speaks
 from .records import Round
 
 __all__ = ["LearningCurve"]
@@ -53,6 +56,7 @@ class LearningCurve:
         self._draw(history)
 
     def _draw(self, history: History) -> None:
-        if any(r.metrics for r in history.rounds):
-            history.plot(self._run_dir / self.file, metric=self.metric)
+        if self.metric is not None or speaks([history]):
+            with if_writable(self._run_dir / self.file):
+                history.plot(self._run_dir / self.file, metric=self.metric)
         self._drawn = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import netrc
 import os
 import secrets
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +15,11 @@ from urllib.parse import urlsplit
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from lightning_al.compat import experiment_of, name_wandb_run, wandb_run
+from lightning_al.compat import experiment_of, is_a, name_wandb_run, wandb_run
 from lightning_al.files import replacing
 from lightning_al.registry import Registry
 
-__all__ = ["LOGGERS", "build_loggers", "close_loggers"]
+__all__ = ["LOGGERS", "build_loggers", "close_loggers", "part_runs"]
 
 LOGGERS: Registry[Logger] = Registry("logger")
 
@@ -64,6 +65,29 @@ def close_loggers(loggers: Iterable[Logger], *, failed: bool = False) -> None:
                 run.finish(exit_code=int(failed))
             if os.environ.get("WANDB_DATA_DIR") == _data_dir(logger.save_dir):
                 del os.environ["WANDB_DATA_DIR"]
+
+
+_began: list[Any] = []  # W&B loggers of this process's last run that found no run open
+
+
+def part_runs(loggers: Iterable[Any]) -> None:
+    """Let the W&B loggers of a run be runs of their own: end what an earlier run's loggers began.
+
+    ``wandb.init`` gives the run that is open in this process, whichever logger asks. What the user
+    has opened, as in a sweep, stays open.
+    """
+    mine = [logger for logger in loggers if is_a(logger, "loggers.WandbLogger")]
+    if not mine:
+        return
+    for earlier in _began:
+        if all(earlier is not logger for logger in mine) and (run := experiment_of(earlier)):
+            run.finish()
+    free = getattr(sys.modules.get("wandb"), "run", None) is None
+    _began[:] = [
+        logger
+        for logger in mine
+        if any(logger is known for known in _began) or (free and experiment_of(logger) is None)
+    ]
 
 
 @LOGGERS.register("csv")

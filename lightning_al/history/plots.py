@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "curves_of", "learning_curve"]
+__all__ = ["Curve", "curves_of", "learning_curve", "plain_text"]
 
 # Okabe & Ito (2008), told apart under every common colour blindness; the yellow is left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -49,6 +50,15 @@ class Curve:
     high: np.ndarray | None = None
     seeds: int = 1
     band: str = ""  # what the band is
+
+
+class Picture(Figure):
+    """A figure that shows itself in a notebook, also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        file = BytesIO()
+        self.savefig(file, format="png", dpi=100)
+        return file.getvalue()
 
 
 def learning_curve(
@@ -84,6 +94,11 @@ def learning_curve(
     return figure
 
 
+def plain_text(name: str) -> str:
+    """A name as a figure shows it: its dollars are dollars, and begin no formula."""
+    return name.replace("$", r"\$")
+
+
 def curves_of(histories: Sequence[Past], metric: str) -> list[Curve]:
     """The lines to draw, in order of first appearance of their names.
 
@@ -116,7 +131,7 @@ def _averaged(name: str, runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[
 
 
 def _draw(curves: Sequence[Curve], metric: str) -> Figure:
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = Picture(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr, call-arg]
     axes = figure.add_subplot()
@@ -125,7 +140,7 @@ def _draw(curves: Sequence[Curve], metric: str) -> Figure:
         axes.plot(
             curve.x,
             curve.y,
-            label=curve.name or "this run",
+            label=plain_text(curve.name or "this run"),
             color=colour,
             marker=MARKERS[i % len(MARKERS)] if len(curve.x) <= CROWDED else "",
             linestyle=STYLES[i // len(COLOURS) % len(STYLES)],
@@ -145,7 +160,7 @@ def _draw(curves: Sequence[Curve], metric: str) -> Figure:
 
 def _dress(axes: Axes, metric: str) -> None:
     axes.set_xlabel("labelled items", fontsize=13, color=INK)
-    axes.set_ylabel(human_name(metric), fontsize=13, color=INK)
+    axes.set_ylabel(plain_text(human_name(metric)), fontsize=13, color=INK)
     axes.tick_params(labelsize=11.5, color="#999999", labelcolor=INK)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
@@ -189,7 +204,7 @@ def _label_ends(axes: Axes, curves: Sequence[Curve]) -> bool:
         return False
     for line, curve, place in zip(axes.lines, curves, places, strict=True):
         axes.annotate(
-            curve.name or "this run",
+            plain_text(curve.name or "this run"),
             xy=(1.0, place),
             xycoords="axes fraction",
             xytext=(4, 0),

@@ -97,6 +97,8 @@ class RoundProgress:
         name = self.metric
         if name is None or name not in round.metrics:
             name = preferred(list(round.metrics))
+        if not name:
+            return {}
         return {human_name(name): _number(round.metrics[name])}
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_al.files import if_writable
+
 from .history import History
 from .records import Round
 from .round_tables import AcquiredItem, acquired_items, write_acquired_csv, write_metrics_csv
@@ -45,9 +47,10 @@ class RoundLog:
         self._run_dir = Path(plan["run_dir"])
         self._rounds, self._items, self._listed = list(done), [], 0
         if done:
-            write_metrics_csv(self._run_dir, self._rounds)
-            if plan.get("datamodule") is not None:
-                self._list_items(plan["datamodule"])
+            with if_writable(self._run_dir):  # a run that is over may lie on a disk that is closed
+                write_metrics_csv(self._run_dir, self._rounds)
+                if plan.get("datamodule") is not None:
+                    self._list_items(plan["datamodule"])
         for sink in self._sinks:
             sink.start(self._rounds)
 

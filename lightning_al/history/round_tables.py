@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lightning_al.files import replacing
+from lightning_al.files import cell, replacing
 
 from .records import Purchase, Round
 
@@ -108,5 +108,5 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return path

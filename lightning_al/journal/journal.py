@@ -11,14 +11,14 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lightning_al.files import disk_errors
 from lightning_al.records.stages import EVENTS
 
-__all__ = ["EVENTS", "Journal", "JournalError", "disk_errors", "read_journal", "sync_folder"]
+__all__ = ["EVENTS", "Journal", "JournalError", "read_journal", "sync_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +118,10 @@ class Journal:
         self.path = path
         self.records, self._sound = read_journal(path)
 
+    def clear(self) -> None:
+        """Begin anew: the next line is the first one; till it is written the old ones stand."""
+        self.records, self._sound = [], 0
+
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Write one record and sync it; only then it counts. The record as a reader gets it.
 
@@ -127,7 +131,8 @@ class Journal:
         """
         line = _encode({"event": event, **fields})
         fault_hook("before-write", event)
-        with disk_errors(f"cannot write {event!r} to the journal {self.path}"):
+        failed = f"cannot write {event!r} to the journal {self.path}"
+        with disk_errors(failed, self.path.parent, len(line)):
             fresh = not self.path.exists()
             with open(self.path, "wb" if fresh else "r+b", buffering=0) as file:
                 file.truncate(self._sound)  # what a crash or a full disk left half written
@@ -146,23 +151,6 @@ class Journal:
         assert record is not None
         self.records.append(record)
         return record
-
-
-@contextmanager
-def disk_errors(failed: str) -> Iterator[None]:
-    """Say what ``failed`` and what to do where the disk is full or broken.
-
-    Raises:
-        OSError: with the number of the one that happened inside.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{failed}: {error.strerror or error}; nothing that was written before is lost: make "
-            "room and run the same command again",
-        ) from error
 
 
 def sync_folder(folder: Path) -> None:

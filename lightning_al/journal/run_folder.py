@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Collection, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +11,24 @@ import torch
 import yaml
 from pytorch_lightning import LightningModule, Trainer
 
-from lightning_al.compat import hyperparameters_name
-from lightning_al.files import replacing
+from lightning_al.files import disk_errors, file_hash, read_only, replacing
 from lightning_al.identity import differences
 from lightning_al.ranks.ranks import Ranks
 
-from .journal import Journal, JournalError, disk_errors, sync_folder
+from .checkpoints import checkpoint_of, read_checkpoint, size_of, trouble_of
+from .journal import Journal, JournalError, sync_folder
 from .lock import FolderLock
+from .order import check_order
+from .ownership import check_ours, remove
 
 if TYPE_CHECKING:
     from lightning_al.history.records import Round
 
-__all__ = ["FORMAT", "RunFolder", "check_same_run", "read_checkpoint"]
+__all__ = ["FORMAT", "RunFolder", "check_same_run"]
 
 log = logging.getLogger(__name__)
 
-LIGHTNING = version("pytorch-lightning")  # reads a file: not once a round
 OURS = (
-    "journal.jsonl",
     "config.yaml",
     "metrics.csv",
     "acquired.csv",
@@ -40,7 +38,7 @@ OURS = (
     "logs",
     "wandb",
 )
-"""What ``overwrite`` removes; all else in the folder is left alone, answers of people too."""
+"""What ``overwrite`` removes beside the journal's lines; all else is left alone, answers too."""
 
 LEFT = (
     ".metrics.*.csv",
@@ -115,15 +113,25 @@ def check_same_run(
 class RunFolder:
     """One run's files; see the README's table of what lies where."""
 
-    def __init__(self, path: Path, ranks: Ranks) -> None:
-        self.path, self.ranks = path, ranks
+    def __init__(self, path: Path, ranks: Ranks, *, trust: bool = False) -> None:
+        self.path, self.ranks, self.trust = path, ranks, trust
         self.records: list[dict[str, Any]] = []
         self._journal: Journal | None = None
         self._lock: FolderLock | None = None
+        self._hashes: dict[str, str] = {}  # of files that the next line of the journal names
 
     def begins(self, *, overwrite: bool = False) -> bool:
-        """Whether a run would begin here, not go on."""
-        return self.ranks.on_zero(lambda: overwrite or not (self.path / "journal.jsonl").is_file())
+        """Whether a run would begin here, not go on.
+
+        Raises:
+            ValueError: the folder is somebody else's.
+        """
+
+        def look() -> bool:
+            check_ours(self.path)
+            return overwrite or not (self.path / "journal.jsonl").is_file()
+
+        return self.ranks.on_zero(look)
 
     def open(
         self,
@@ -161,26 +169,44 @@ class RunFolder:
         usual: Mapping[str, Any],
         overwrite: bool,
     ) -> list[dict[str, Any]]:
-        self.path.mkdir(parents=True, exist_ok=True)
+        check_ours(self.path)
+        with disk_errors(f"cannot make the run folder {self.path}"):
+            self.path.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(self.path)
         self._clear(OURS if overwrite else ())
         journal = self._journal = Journal(self.path / "journal.jsonl")
+        if overwrite:
+            journal.clear()
         if not journal.records:
-            with disk_errors(f"cannot write into {self.path}"):
-                with replacing(self.path / "config.yaml") as file:
-                    file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-                sync_folder(self.path.parent)
             journal.append("start", format=FORMAT, config=config, **start)
+            sync_folder(self.path.parent)
+        check_order(journal.records, self.path)
         check_same_run(journal.records[0], config, start, self.path, usual=usual)
+        self._show(journal.records[0]["config"])
         return journal.records
+
+    def _show(self, config: Mapping[str, Any]) -> None:
+        """Write the file ``config.yaml`` for people where it is not there yet."""
+        place = self.path / "config.yaml"
+        if place.exists():
+            return
+        try:
+            with replacing(place) as file:
+                file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        except OSError as error:
+            if not read_only(error):
+                raise
 
     def _clear(self, names: Collection[str]) -> None:
         for name in names:
-            place = self.path / name
-            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
-        for pattern in LEFT:
-            for left in self.path.glob(pattern):
-                left.unlink()
+            remove(self.path / name)
+        try:
+            for pattern in LEFT:
+                for left in self.path.glob(pattern):
+                    left.unlink()
+        except OSError as error:
+            if not read_only(error):  # a run on a disk that takes nothing is only read back
+                raise
 
     def close(self) -> None:
         """Give the folder free."""
@@ -189,8 +215,11 @@ class RunFolder:
             self._lock = None
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
-        """Write one journal record (rank 0)."""
+        """Write one journal record (rank 0); a file that it names is tied to it by its hash."""
         assert self._journal is not None
+        for field in ("checkpoint", "memory"):
+            if (name := fields.get(field)) in self._hashes:
+                fields[f"{field}_hash"] = self._hashes.pop(name)
         return self._journal.append(event, **fields)
 
     # --- checkpoints -------------------------------------------------------------------------
@@ -205,11 +234,8 @@ class RunFolder:
         target = self.path / name
 
         def keep() -> None:
-            with disk_errors(f"cannot write the checkpoint {target}"):
-                with replacing(target) as temporary, open(temporary, "wb") as file:
-                    # into a file object: of a path, torch.save's errors do not tell a full disk
-                    torch.save(_checkpoint(trainer, task, datamodule), file)
-                sync_folder(target.parent)
+            self._write(target, checkpoint_of(trainer, task, datamodule), "the checkpoint")
+            self._hashes[name] = file_hash(target)
 
         self.ranks.on_zero(keep)
         return name
@@ -226,19 +252,44 @@ class RunFolder:
         """
         name = f"checkpoints/round-{r:03d}.memory"
         target = self.path / name
-        with disk_errors(f"cannot write the memory of the strategy {target}"):
-            with replacing(target) as temporary, open(temporary, "wb") as file:
-                torch.save(dict(memory), file)
-            sync_folder(target.parent)
+        self._write(target, dict(memory), "the memory of the strategy")
+        self._hashes[name] = file_hash(target)
         return name
 
-    def memory(self, name: str) -> dict[str, Any]:
+    def _write(self, target: Path, state: Mapping[str, Any], what: str) -> None:
+        """One file of tensors, durable."""
+        size = size_of(state)
+        with disk_errors(f"cannot write {what} {target}", target.parent, size):
+            target.parent.mkdir(exist_ok=True)
+            with replacing(target) as temporary, open(temporary, "wb") as file:
+                # into a file object: of a path, torch.save's errors do not tell a full disk
+                torch.save(state, file)
+            sync_folder(target.parent)
+
+    def hash_of(self, name: str) -> str:
+        """What a file holds that was just written (rank 0); no line names it yet."""
+        return self._hashes.pop(name)
+
+    def trouble(self, name: str, expected: str) -> str:
+        """Why a file is not the one that the journal names; empty where it is; on all ranks."""
+        return self.ranks.on_zero(lambda: trouble_of(self.path / name, expected))
+
+    def memory(self, name: str, expected: str = "") -> dict[str, Any]:
         """What :meth:`remember` wrote: tensors and plain values; rank 0 reads, all get it.
 
+        Args:
+            name: relative to the folder.
+            expected: its hash.
+
         Raises:
-            JournalError: it is gone.
+            JournalError: it is gone, or another file.
         """
-        return self.ranks.on_zero(lambda: read_checkpoint(self.path, name, weights_only=True))
+        if why := self.trouble(name, expected):
+            raise JournalError(
+                f"{self.path}: the memory of the strategy {name} {why}, and the run needs it to go "
+                "on; bring it back, or start anew with --overwrite"
+            )
+        return self.ranks.on_zero(lambda: read_checkpoint(self.path, name))
 
     def checkpoint(self, name: str) -> dict[str, Any]:
         """A round's checkpoint on the CPU; rank 0 reads, all get it.
@@ -246,11 +297,7 @@ class RunFolder:
         Raises:
             JournalError: it is gone.
         """
-
-        def read() -> dict[str, Any]:
-            return read_checkpoint(self.path, name)
-
-        return self.ranks.on_zero(read)
+        return self.ranks.on_zero(lambda: read_checkpoint(self.path, name, trust=self.trust))
 
     def tidy(self, rounds: Sequence[Round], keep: str) -> None:
         """Remove the checkpoints that nobody needs any more; ``keep`` is "all" or "last"."""
@@ -258,41 +305,8 @@ class RunFolder:
             last = f"round-{rounds[-1].round:03d}"
             for old in (self.path / "checkpoints").glob("round-*.*"):
                 if old.stem < last:
-                    old.unlink()
-
-
-def read_checkpoint(path: Path, name: str, *, weights_only: bool = False) -> dict[str, Any]:
-    """The checkpoint ``name`` of the run folder ``path``, on the CPU.
-
-    Args:
-        path: of the folder.
-        name: relative to it.
-        weights_only: read tensors and plain values only.
-
-    Raises:
-        JournalError: it is gone.
-    """
-    if not (path / name).exists():
-        raise JournalError(
-            f"{path}: the checkpoint {name} is gone, and the run needs it to go on; bring it "
-            "back, or start anew with --overwrite"
-        )
-    state: dict[str, Any] = torch.load(path / name, map_location="cpu", weights_only=weights_only)
-    return state
-
-
-def _checkpoint(trainer: Trainer, task: LightningModule, datamodule: Any) -> dict[str, Any]:
-    """What plain Lightning writes: weights, hyper-parameters, the datamodule's state."""
-    state: dict[str, Any] = {
-        "epoch": trainer.current_epoch,
-        "global_step": trainer.global_step,
-        "pytorch-lightning_version": LIGHTNING,
-        "state_dict": task.state_dict(),
-        type(datamodule).__qualname__: datamodule.state_dict(),
-    }
-    if task.hparams:
-        state[task.CHECKPOINT_HYPER_PARAMS_KEY] = dict(task.hparams)
-        if (name := hyperparameters_name(task)) is not None:
-            state[task.CHECKPOINT_HYPER_PARAMS_NAME] = name
-    task.on_save_checkpoint(state)
-    return state
+                    try:
+                        old.unlink()
+                    except OSError as error:
+                        if not read_only(error):
+                            raise

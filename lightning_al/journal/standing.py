@@ -12,10 +12,16 @@ from torch import Tensor
 
 from lightning_al.history.records import Purchase, Round
 from lightning_al.records import Acquisition, Answers, Due
+from lightning_al.records.stages import REFITTED
 
 from .journal import JournalError
+from .order import check_order
 
 __all__ = ["Standing", "history_rounds"]
+
+
+HASH = "checkpoint_hash"
+"""Field of the lines that name a checkpoint: what the file holds."""
 
 
 class Standing:
@@ -30,7 +36,12 @@ class Standing:
 
     @classmethod
     def of(cls, records: Sequence[Mapping[str, Any]], path: Path) -> Standing:
-        """Standing after these records."""
+        """Standing after these records.
+
+        Raises:
+            JournalError: they stand in an order that no run writes.
+        """
+        check_order(records, path)
         standing = cls(path)
         for record in records:
             standing.add(record)
@@ -42,6 +53,10 @@ class Standing:
             self.start = record
             return
         r = record["round"]
+        if record["event"] == REFITTED:
+            before = self._rounds[r]["fitted"]
+            self._rounds[r]["fitted"] = {**before, HASH: record[HASH]}
+            return
         self._rounds.setdefault(r, {})[record["event"]] = record
         if record["event"] == "committed":
             self.committed.append(self._round(r))
@@ -160,6 +175,24 @@ class Standing:
         """Name of round ``r``'s checkpoint; None before round 0 and where nothing was fitted."""
         return self._rounds[r]["fitted"]["checkpoint"] if r >= 0 else None
 
+    def hash_of(self, r: int) -> str:
+        """What round ``r``'s checkpoint holds, as a hash; empty where an older run kept none."""
+        return str(self._rounds[r]["fitted"].get(HASH) or "")
+
+    def hash_of_file(self, name: str) -> str:
+        """What the checkpoint of this name holds, as a hash; empty where no line names it."""
+        fits = [stages["fitted"] for stages in self._rounds.values() if "fitted" in stages]
+        return next((str(f.get(HASH) or "") for f in fits if f["checkpoint"] == name), "")
+
+    @property
+    def memory_hash(self) -> str:
+        """What the file of :attr:`memory` holds, as a hash; empty where an older run kept none."""
+        for r in sorted(self._rounds, reverse=True):
+            chosen = self._rounds[r].get("chosen", {})
+            if chosen.get("memory"):
+                return str(chosen.get("memory_hash") or "")
+        return ""
+
     def fitted(self, r: int) -> Round:
         """The round as far as it was fitted."""
         return self._round(r)
@@ -241,7 +274,9 @@ class Standing:
         return float(sum(costs or ()))
 
 
-def history_rounds(records: Sequence[Mapping[str, Any]]) -> tuple[list[Round], str]:
-    """The committed rounds of a journal and why the run stopped."""
-    standing = Standing.of(records, Path())
+def history_rounds(
+    records: Sequence[Mapping[str, Any]], path: Path | None = None
+) -> tuple[list[Round], str]:
+    """The committed rounds of a journal and why the run stopped; ``path`` is for messages."""
+    standing = Standing.of(records, path or Path())
     return standing.committed, standing.stopped

@@ -208,11 +208,15 @@ class LabelState:
         return {"status": self._status.clone(), "overlay": self.answers.state_dict(), **places}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`.
+        """The inverse of :meth:`state_dict`, also inside of a pass without gradients.
 
         Raises:
             ValueError: a state of another number of items, on a finite domain.
         """
+        with torch.inference_mode(False):  # a tensor made in there could never be changed again
+            self._take(state)
+
+    def _take(self, state: Mapping[str, Any]) -> None:
         status = state["status"]
         if self.places is not None:
             self.places = state["places"].clone()

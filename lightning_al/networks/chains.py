@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from lightning_al.values import share, sizes
+
 from .network_specs import needed, record
 
 __all__ = ["MLP", "SmallCNN"]
@@ -45,7 +47,8 @@ class MLP(nn.Sequential):
         activation: elu, gelu, leaky_relu, relu, selu, silu or tanh.
 
     Raises:
-        ValueError: a size left out, or an unknown activation.
+        ValueError: a size left out or below 1, a dropout that is no share, or an unknown
+            activation.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class MLP(nn.Sequential):
         activation: str = "relu",
     ) -> None:
         needed("MLP", in_features=in_features, outputs=outputs)
+        hidden, dropout = sizes("MLP: hidden", hidden), share("MLP: dropout", dropout)
         layers: list[nn.Module] = [nn.Flatten()]
         width = in_features
         for size in hidden:
@@ -67,7 +71,7 @@ class MLP(nn.Sequential):
             self,
             MLP,
             in_features=in_features,
-            hidden=list(hidden),
+            hidden=hidden,
             outputs=outputs,
             dropout=dropout,
             activation=activation,
@@ -91,7 +95,8 @@ class SmallCNN(nn.Sequential):
         head_dropout: probability after the dense layer; 0 leaves the layer out.
 
     Raises:
-        ValueError: a size left out, or images that are too small.
+        ValueError: a size left out or below 1, a dropout that is no share, or images that are too
+            small.
     """
 
     def __init__(
@@ -105,6 +110,9 @@ class SmallCNN(nn.Sequential):
         head_dropout: float = 0.5,
     ) -> None:
         needed("SmallCNN", in_channels=in_channels, outputs=outputs, image_size=image_size)
+        needed("SmallCNN", width=width, hidden=hidden)
+        dropout = share("SmallCNN: dropout", dropout)
+        head_dropout = share("SmallCNN: head_dropout", head_dropout)
         side = (int(image_size) - 6) // 2  # type: ignore[arg-type]
         if side < 1:
             raise ValueError(f"SmallCNN needs images of 8 x 8 pixels or more, got {image_size}")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_al.values import whole
+
 from .network_specs import build, embedding_layer, record, spec_of
 
 __all__ = ["Ensemble"]
@@ -55,8 +57,7 @@ class Ensemble(nn.Module):
 
     def __init__(self, network: nn.Module, members: int = 5) -> None:
         super().__init__()
-        if members < 1:
-            raise ValueError(f"an ensemble needs at least 1 member, got {members}")
+        members = whole(1)("Ensemble: members", members)
         prototype = build(network) if isinstance(network, Mapping) else network
         self.members = nn.ModuleList(_again(prototype) for _ in range(members))
         if (spec := spec_of(prototype)) is not None:

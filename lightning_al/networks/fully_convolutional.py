@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lightning_al.values import share, whole
+
 from .network_specs import needed, record
 
 __all__ = ["FullyConvolutional"]
@@ -35,6 +37,9 @@ class FullyConvolutional(nn.Module):
     ) -> None:
         super().__init__()
         needed("FullyConvolutional", in_channels=in_channels, outputs=outputs)
+        needed("FullyConvolutional", width=width)
+        whole(1)("FullyConvolutional: depth", depth)
+        dropout = share("FullyConvolutional: dropout", dropout)
         assert in_channels is not None
         assert outputs is not None
         layers: list[nn.Module] = []

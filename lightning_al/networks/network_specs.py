@@ -9,6 +9,7 @@ from torch import nn
 
 from lightning_al.registry import Registry
 from lightning_al.spec import read
+from lightning_al.values import whole
 
 __all__ = ["build", "embedding_layer", "gives_members", "needed", "record", "spec_of"]
 
@@ -30,10 +31,11 @@ def spec_of(network: nn.Module) -> dict[str, Any] | None:
 
 
 def needed(network: str, **sizes: Any) -> None:
-    """Refuse sizes that were left out.
+    """Refuse sizes that were left out, or that are no whole numbers from 1.
 
     Raises:
-        ValueError: a size that is None.
+        ValueError: a size that is None, or below 1.
+        TypeError: one of another type.
     """
     if absent := [name for name, value in sizes.items() if value is None]:
         names = " and ".join(absent)
@@ -41,6 +43,8 @@ def needed(network: str, **sizes: Any) -> None:
             f"{network} needs {names}, got None; give a number (the command line fills it in from "
             "a datamodule that knows it)"
         )
+    for name, value in sizes.items():
+        whole(1)(f"{network}: {name}", value)
 
 
 def build(spec: Mapping[str, Any] | nn.Module) -> nn.Module:

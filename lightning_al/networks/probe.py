@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .network_specs import build, record, spec_of
+from .network_specs import build, needed, record, spec_of
 
 __all__ = ["Probe"]
 
@@ -30,6 +30,7 @@ class Probe(nn.Module):
         self, features: nn.Module | dict[str, Any] | None, in_features: int, outputs: int
     ) -> None:
         super().__init__()
+        needed("Probe", in_features=in_features, outputs=outputs)
         frozen: nn.Module = nn.Flatten() if features is None else build(features)
         self.features = frozen.eval().requires_grad_(False)
         self.head = nn.Linear(in_features, outputs)

@@ -6,6 +6,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from lightning_al.values import share
+
 from .network_specs import needed, record
 
 __all__ = ["ResNet18"]
@@ -24,7 +26,7 @@ class ResNet18(nn.Sequential):
         dropout: probability before the last layer; 0 leaves the layer out.
 
     Raises:
-        ValueError: a size left out.
+        ValueError: a size left out or below 1, or a dropout that is no share.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class ResNet18(nn.Sequential):
         from torchvision.models import resnet18
 
         needed("ResNet18", in_channels=in_channels, outputs=outputs)
+        dropout = share("ResNet18: dropout", dropout)
         base = resnet18(weights=None, num_classes=outputs)
         stem = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)  # type: ignore[arg-type]
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_al.files import replacing
+from lightning_al.files import cell, replacing
 from lightning_al.records import Answers, Later
 
 from .forms import Form, form_of
@@ -19,6 +19,7 @@ from .sheets import Line, Sheet, read_sheet
 
 __all__ = ["FileOracle"]
 
+MOST_COLUMNS = 100  # of a row as its file has it
 MOST_FEATURES = 50  # more of them help nobody who reads a table
 SHOWN = 20  # faults in one message
 
@@ -28,12 +29,13 @@ class FileOracle:
     """Questions in a CSV file, which a person answers before the same command goes on.
 
     A query of round 3 is written to ``queries/round-003.csv``: a line an item with its index, its
-    file (a PNG in ``queries/round-003`` where a picture is none; or its features, as the network
-    sees them, where they are few) and an empty column for each answer. The run then
-    ends in good order. Fill the column in, or save the table as ``queries/round-003.answers.csv``
-    beside it, and give the same command again. An answer is a class name, the number of a class,
-    or a number; ``skip`` refuses an item for good. A column ``annotator`` may say who answered.
-    Nothing of a table with a missing or a wrong answer is taken; a message names each such line.
+    file (a PNG in ``queries/round-003`` where a picture is none; of a table the row as its file has
+    it, identifiers first; else the inputs, where they are few) and an empty column for each answer.
+    The run then ends in good order. Fill the column in, or save the table as
+    ``queries/round-003.answers.csv`` beside it, and give the same command again. An answer is a
+    class name, the number of a class, or a number; ``skip`` refuses an item for good. A column
+    ``annotator`` may say who answered. Nothing of a table with a missing or a wrong answer is
+    taken; a message names each such line.
 
     Args:
         folder: where the files lie; ``queries`` in the run folder by default.
@@ -82,7 +84,9 @@ class FileOracle:
                 replacing(question) as place,
                 open(place, "w", newline="", encoding="utf-8") as file,
             ):
-                csv.writer(file, lineterminator="\n").writerows(lines)
+                csv.writer(file, lineterminator="\n").writerows(
+                    [cell(value) for value in line] for line in lines
+                )
         return Later(
             f"{len(items)} item(s) of round {round} wait for an answer: fill in "
             f"{' and '.join(form.columns)} in {question} (or save the table with the answers as "
@@ -131,7 +135,7 @@ class FileOracle:
 
 
 def _table(items: Sequence[int], datamodule: Any, form: Form, pictures: Path) -> list[list[Any]]:
-    """The lines of a question: index, path or features, empty answers; the header first.
+    """The lines of a question: index, path, row or inputs, empty answers; the header first.
 
     Pictures that are no files of their own are written into the folder ``pictures``.
     """
@@ -140,6 +144,9 @@ def _table(items: Sequence[int], datamodule: Any, form: Form, pictures: Path) ->
     shown: list[list[Any]] = [[] for _ in items]
     if all(p is not None for p in paths):
         names, shown = ["path"], [[p] for p in paths]
+    elif (written := getattr(datamodule, "written", None)) is not None:
+        names, shown = written(torch.tensor(items))
+        names, shown = names[:MOST_COLUMNS], [row[:MOST_COLUMNS] for row in shown]
     elif getattr(datamodule, "pool_items", None) is not None:
         inputs = datamodule.pool_items.inputs(torch.tensor(items))
         if isinstance(inputs, Tensor) and inputs.ndim == 2 and inputs.shape[1] <= MOST_FEATURES:

@@ -43,6 +43,11 @@ class Sheet:
         return [row.item for row in self.rows]
 
 
+def _text(cell: str) -> str:
+    """A cell without the mark by which tables keep spreadsheets from taking it for a formula."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in tuple("=+-@") else cell
+
+
 def read_sheet(path: Path, columns: Sequence[str]) -> Sheet:
     """A table as a spreadsheet leaves it: commas, semicolons or tabs, with or without a mark.
 
@@ -59,7 +64,7 @@ def read_sheet(path: Path, columns: Sequence[str]) -> Sheet:
             file.seek(0)
             between = max(",;\t", key=first.count)
             reader = csv.reader(file, delimiter=between)
-            cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+            cells = [(reader.line_num, [_text(cell.strip()) for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as a table ({error}); save it as UTF-8") from None
     _, names = cells[0] if cells else (1, [])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_al.compat import set_step
 from lightning_al.networks import build, spec_of
+from lightning_al.values import number
 
 from .likelihood import Given
 from .networks import FlexiblePolicy, PolicyNetwork
@@ -170,7 +171,7 @@ class PolicyModule(LightningModule):
         self.network = built
         stages = [s if isinstance(s, Stage) else Stage(**s) for s in curriculum]
         self.curriculum = Curriculum(stages or [Stage(objective, arguments=arguments)])
-        self.lr, self.decay, self.clip = lr, decay, clip
+        self.lr, self.decay, self.clip = number(0)("lr", lr), decay, clip
         self.detach, self.pack = detach, pack
         self.progress = Progress()
         spec = spec_of(built)

@@ -49,6 +49,17 @@ class Policy:
             settle(self.network)
             self._engine = _Whole(self.network)
 
+    def __repr__(self) -> str:
+        card = self.card
+        settings = ", ".join(f"{k} {v}" for k, v in card.settings.items())
+        said = card.training.get("summary") or "how it was trained is not known"
+        return (
+            f"Policy of {len(self.network.state_dict())} tensors, {card.kind}\n"
+            f"  {settings}\n"
+            f"  for {card.history} points of history and {card.budget} queries at most\n"
+            f"  {said}"
+        )
+
     @classmethod
     def of(cls, network: PolicyNetwork, history: int, budget: int, **training: Any) -> Policy:
         """A policy from a network, such as the one that a PolicyModule has trained."""

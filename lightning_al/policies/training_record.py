@@ -24,6 +24,8 @@ from .training_progress import KEPT, METRICS, machine_of, plain, simulator_of, v
 
 __all__ = ["Schedule", "TrainingRecord", "policy_of", "read_checkpoint", "read_metrics"]
 
+DAMAGED = (EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError)
+"""What reading a file that is no checkpoint may end with."""
 HOMES = ("lightning_al.policies", "lightning_al.policies.networks")
 
 
@@ -89,8 +91,11 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
             + (f": {other[1]}" if other else "")
             + "; where you know who made it, --trust reads those too"
         ) from None
-    except (EOFError, RuntimeError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from None
+    except DAMAGED as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({said}); give the .ckpt file that fit wrote"
+        ) from None
     needed = ("state_dict", "hyper_parameters", "global_step")
     if not isinstance(state, dict) or any(k not in state for k in needed):
         raise ValueError(f"{path} is no checkpoint of Lightning with its hyper-parameters")

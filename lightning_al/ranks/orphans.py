@@ -11,10 +11,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from subprocess import Popen
 
-__all__ = ["children_watch_this_process", "die_with_parent"]
+__all__ = ["LOST", "children_watch_this_process", "die_with_parent", "watch_children"]
+
+LOST = (
+    "lost contact with another process of this run: it failed or was killed (see what it printed); "
+    "the same command goes on where the journal ends"
+)
 
 PARENT = "LIGHTNING_AL_PARENT"
 GRACE = 5.0  # seconds to end by itself, as at the end of every run
@@ -38,9 +44,23 @@ def die_with_parent() -> None:
         watch.start()
 
 
+def watch_children(processes: Sequence[Popen[bytes]]) -> None:
+    """Say it when a process that this one started is killed, before Lightning ends this one."""
+    threading.Thread(target=_watch_children, args=(list(processes),), daemon=True).start()
+
+
+def _watch_children(processes: Sequence[Popen[bytes]]) -> None:
+    while any(process.poll() is None for process in processes):
+        if any((process.poll() or 0) < 0 for process in processes):
+            break
+        time.sleep(0.5)
+    if any((process.poll() or 0) < 0 for process in processes):
+        print(LOST, file=sys.stderr, flush=True)
+
+
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     time.sleep(GRACE)
-    print("the main process of this run is gone; this one ends too", file=sys.stderr, flush=True)
+    print(f"{LOST}; this process ends too", file=sys.stderr, flush=True)
     os._exit(1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ import torch.distributed as dist
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from lightning_al.compat import is_a, start_method
+from lightning_al.compat import is_a, load_weights, lonely, start_method
 
-from .orphans import children_watch_this_process, die_with_parent
+from .orphans import LOST, children_watch_this_process, die_with_parent, watch_children
 
-__all__ = ["ALONE", "Ranks", "join"]
+__all__ = ["ALONE", "Ranks", "fitting", "join"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -99,7 +100,8 @@ class Ranks:
         told = b""
         if self.rank == 0:
             try:
-                result = work()
+                with lonely():
+                    result = work()
                 told = pickle.dumps((result, None))
             except Exception as caught:
                 error = caught
@@ -160,7 +162,7 @@ class Ranks:
         layouts = self.all_gather({name: _layout(value) for name, value in state.items()})
         if any(layout != layouts[0] for layout in layouts) or None in layouts[0].values():
             zeros = self.on_zero(lambda: {name: _on_cpu(v) for name, v in state.items()})
-            self.together(lambda: self.rank and task.load_state_dict(zeros))
+            self.together(lambda: load_weights(task, zeros) if self.rank else None)
             return
         for tensor in state.values():
             value = tensor.detach().cpu().contiguous()
@@ -190,10 +192,25 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise RuntimeError(
-            "lost contact with another process of this run: it failed or was killed (see what it "
-            "printed); the same command goes on where the journal ends"
-        ) from error
+        raise RuntimeError(LOST) from error
+
+
+BROKEN = re.compile(
+    r"(closed|reset) by peer|connection (closed|reset|refused)|broken pipe|gloo|nccl", re.IGNORECASE
+)
+"""How the libraries that carry gradients between processes say that one of them is gone."""
+
+
+@contextmanager
+def fitting(ranks: Ranks) -> Iterator[None]:
+    """Say what it means when the line breaks in the middle of a fit or a test."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        if ranks.size == 1 or LOST in text or not BROKEN.search(text):
+            raise
+        raise RuntimeError(f"{LOST} ({text[:120]})") from error
 
 
 def _portable(error: Exception) -> Exception:
@@ -258,6 +275,7 @@ def join(trainer: Trainer) -> Ranks:
         if launcher is not None:
             with children_watch_this_process():
                 launcher.launch(_nothing, trainer=trainer)
+            watch_children(getattr(launcher, "procs", ()))
         trainer.strategy.setup_environment()
         atexit.register(_leave)
     if not _control or _control[0] is not dist.group.WORLD:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from .answers import Acquisition, Answers, Due, Later, Status, positions
 from .domain import Box, Domain, Finite, Outcomes
+from .parts import LABEL_KEYS, label_place, named_label, with_label, without_label
 from .plan import RunPlan
 from .pool import Context, NoBench, Pool
 from .predictions import FIELDS, Predictions
 
 __all__ = [
     "FIELDS",
+    "LABEL_KEYS",
     "Acquisition",
     "Answers",
     "Box",
@@ -29,5 +31,9 @@ __all__ = [
     "Predictions",
     "RunPlan",
     "Status",
+    "label_place",
+    "named_label",
     "positions",
+    "with_label",
+    "without_label",
 ]

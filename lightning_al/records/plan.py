@@ -10,6 +10,17 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lightning_al.values import (
+    MOST_SEED,
+    Check,
+    flag,
+    folder,
+    number,
+    optional,
+    whole,
+    word,
+)
+
 __all__ = ["MISSING", "Option", "RunPlan", "option", "option_of", "options_of"]
 
 
@@ -27,6 +38,7 @@ class Option:
         grid: whether a benchmark may set it.
         usual: the command line's default, where Python has none or another.
         type: dotted path of the command line's type, where the annotation does not say it.
+        check: refuses values that make no sense; gives the value as it is kept.
     """
 
     help: str
@@ -37,6 +49,7 @@ class Option:
     grid: bool = True
     usual: Any = None
     type: str = ""
+    check: Check | None = None
 
 
 def option(help: str, default: Any = MISSING, **facts: Any) -> Any:
@@ -76,8 +89,12 @@ class RunPlan:
         part="strategy",
         usual="margin",
     )
-    query_size: int = option("items a query asks for; the last one may be smaller", usual=20)
-    budget: int = option("items that may be bought in all, the initial ones not counted", usual=180)
+    query_size: int = option(
+        "items a query asks for; the last one may be smaller", usual=20, check=whole(1)
+    )
+    budget: int = option(
+        "items that may be bought in all, the initial ones not counted", usual=180, check=whole(1)
+    )
     oracle: Any = option(
         "who answers; by default the labels that the data set carries. Noisy, Committee, "
         "Abstaining, Costly and Delayed oracles go around another (oracle.oracle NAME); File "
@@ -87,7 +104,9 @@ class RunPlan:
     )
     weights: str = option("each round starts reset, warm or shrink_perturb", "reset")
     restore: str = option(
-        "keep the last weights of a fit, or the best of its ModelCheckpoint", "last"
+        "keep the last weights of a fit, or the best of its ModelCheckpoint",
+        "last",
+        check=word("last", "best"),
     )
     posterior: Any = option(
         "draws several functions from a trained model, for strategies that compare them, such as "
@@ -121,38 +140,69 @@ class RunPlan:
         part="stopping",
         several=True,
     )
-    seed: int = option("of everything random in the run", 0, grid=False)
+    seed: int = option("of everything random in the run", 0, grid=False, check=whole(0, MOST_SEED))
     run_dir: str | Path | None = option(
         "the run folder; a name under runs/ with a hash of the settings by default",
         None,
         identity=False,
         grid=False,
+        check=optional(folder),
     )
     overwrite: bool = option(
-        "start anew where the folder holds a run already", False, identity=False, grid=False
+        "start anew where the folder holds a run already",
+        False,
+        identity=False,
+        grid=False,
+        check=flag,
+    )
+    trust: bool = option(
+        "read objects of any kind in the checkpoints of the run folder, which runs their code; "
+        "else tensors and plain values alone are read, and other objects left out",
+        False,
+        identity=False,
+        grid=False,
+        check=flag,
+    )
+    files: bool = option(
+        "write metrics.csv, acquired.csv and curve.png into the run folder, and tell the loggers "
+        "of each round",
+        True,
+        identity=False,
+        grid=False,
+        check=flag,
     )
     keep_checkpoints: str = option(
-        "all rounds' checkpoints, or only the last", "all", identity=False, grid=False
+        "all rounds' checkpoints, or only the last",
+        "all",
+        identity=False,
+        grid=False,
+        check=word("all", "last"),
     )
     memory_budget: int = option(
-        "bytes of kept embeddings in memory; above it they lie in a file", 2**30, identity=False
+        "bytes of kept embeddings in memory; above it they lie in a file",
+        2**30,
+        identity=False,
+        check=whole(0, mend="0 keeps all of them in a file"),
     )
     cost_budget: float | None = option(
         "what all answers may cost together, in the oracle's unit. The chosen items are taken in "
         "the order of choice; one that can no longer be paid is left out. The run ends where none "
         "can be paid",
         None,
+        check=optional(number(0)),
     )
     hit_ratio_at: float | None = option(
         "report hit_ratio with the metrics: the share found so far of the largest targets of the "
         "first pool; 0.05 for the largest 5 %",
         None,
+        check=optional(number(0, 1, open=True)),
     )
     rehearse: bool = option(
         "whether everything meets two batches of the untrained module before the first fit, so "
         "that what cannot work is refused at once",
         True,
         identity=False,
+        check=flag,
     )
     privileged: bool = option(
         "allow strategies that read labels of the pool (benchmarks only)",
@@ -160,7 +210,25 @@ class RunPlan:
         identity=False,
         command=False,
         grid=False,
+        check=flag,
     )
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense.
+
+        Raises:
+            TypeError: a value of another type.
+            ValueError: one outside its range, or a budget smaller than one query.
+        """
+        for each, facts in options_of(self):
+            if facts.check is not None:
+                kept = facts.check(each.name, getattr(self, each.name))
+                object.__setattr__(self, each.name, kept)
+        if self.budget < self.query_size:
+            raise ValueError(
+                f"the budget of {self.budget} is smaller than one query of {self.query_size}; "
+                "raise the budget or lower query_size"
+            )
 
     def identity(self) -> Mapping[str, Any]:
         """The options that make this run another one, by name, as they were given.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["EVENTS", "STAGES", "Stage", "stage"]
+__all__ = ["EVENTS", "REFITTED", "STAGES", "Stage", "stage"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ STAGES = (
 
 EVENTS = ("start", *(event for each in STAGES for event in each.events))
 """Journal lines in their order; "start" comes once, the others at most once a round."""
+
+REFITTED = "refitted"
+"""A line that may stand anywhere behind the ``fitted`` of its round: the fit was done again, for
+its checkpoint was gone or another file, and the new one is not the same to the last bit."""
 
 
 def stage(name: str) -> Stage:

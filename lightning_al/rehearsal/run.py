@@ -26,6 +26,7 @@ from lightning_al.scoring.cold import Banks
 from lightning_al.scoring.scorer import Scorer
 from lightning_al.tasks import Adapter
 
+from .handed import explained
 from .limits import limited, monitored
 from .readings import check_reading
 
@@ -46,8 +47,11 @@ def rehearse(rehearsal: Rehearsal) -> None:
             warnings.simplefilter("ignore")
             rehearsal.go()
     except Exception as error:
-        error.add_note(NOTE)
-        raise
+        told = explained(error, rehearsal.datamodule)
+        told.add_note(NOTE)
+        if told is error:
+            raise
+        raise told from error
 
 
 @dataclass(frozen=True)

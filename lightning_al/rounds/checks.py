@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,27 +22,16 @@ def check_settings(plan: RunPlan, parts: Parts) -> None:
     """Refuse what no data set could make work.
 
     Raises:
-        ValueError: a number or word that makes no sense, or a privileged strategy.
+        ValueError: a privileged strategy.
         LookupError: an unknown weights policy.
+        TypeError: a ``config`` that is no mapping.
     """
-    if plan.query_size < 1:
-        raise ValueError(f"query_size must be at least 1, got {plan.query_size}")
-    if plan.budget < plan.query_size:
-        raise ValueError(
-            f"the budget of {plan.budget} is smaller than one query of {plan.query_size}; "
-            "raise the budget or lower query_size"
-        )
-    if plan.cost_budget is not None and not (isfinite(plan.cost_budget) and plan.cost_budget >= 0):
-        raise ValueError(f"cost_budget must be a finite number from 0, got {plan.cost_budget}")
-    if plan.hit_ratio_at is not None and not 0 < plan.hit_ratio_at < 1:
-        raise ValueError(f"hit_ratio_at must be a share between 0 and 1, got {plan.hit_ratio_at}")
     WEIGHTS.factory(plan.weights)
-    for what, value, valid in (
-        ("restore", plan.restore, ("last", "best")),
-        ("keep_checkpoints", plan.keep_checkpoints, ("all", "last")),
-    ):
-        if value not in valid:
-            raise ValueError(f"{what} must be one of {', '.join(valid)}, got {value!r}")
+    if parts.config is not None and not isinstance(parts.config, Mapping):
+        raise TypeError(
+            f"config must be plain values by name, such as {{'data': 'mine'}}, got a "
+            f"{type(parts.config).__name__}"
+        )
     if parts.strategy.privileged and not plan.privileged:
         raise ValueError(
             f"strategy {parts.name!r} reads labels of the pool; it runs only inside `bench`"

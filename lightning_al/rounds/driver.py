@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_al.fits.recipe import Recipe
 from lightning_al.history.history import History
+from lightning_al.history.observers import with_files
 from lightning_al.oracles import SimulatedOracle
 from lightning_al.protocols import remembers
 from lightning_al.records import RunPlan
 from lightning_al.records.plan import options_of
+from lightning_al.rehearsal import check_handed
 from lightning_al.scoring.cold import serves_cold
 
 from .parts import Parts, strategy_name
@@ -49,7 +51,8 @@ class ActiveLearner(RunPlan, _Given):
         datamodule: an ``ActiveDataModule``, or another of :mod:`lightning_al.datamodules`.
         trainer: Trainer arguments (copied anew each round) or a function that builds a Trainer.
         loggers: Lightning loggers, shared by all rounds.
-        observers: watchers of the run (progress bar, logs); rank 0 calls them.
+        observers: watchers of the run (progress bar, logs), beside those that write ``files``;
+            rank 0 calls them.
         config: plain values that identify the run; derived from the arguments by default.
     """
 
@@ -73,6 +76,7 @@ class ActiveLearner(RunPlan, _Given):
         from lightning_al.assembly.families import built  # inside: a composition root
         from lightning_al.strategies import resolve
 
+        check_handed(self.task, self.datamodule, self.trainer)
         strategy: Any = _own(resolve(self.strategy))
         name = strategy_name(self.strategy, strategy)
         if self.first is not None:
@@ -96,7 +100,7 @@ class ActiveLearner(RunPlan, _Given):
             features=built("features", self.features),
             stopping=tuple(built("stopping", rule) for rule in self.stopping),
             loggers=self.loggers,
-            observers=self.observers,
+            observers=with_files(self.observers, self.loggers) if self.files else self.observers,
             config=self.config,
         )
 

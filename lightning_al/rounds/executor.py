@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import singledispatchmethod
 from typing import Any
 
+from lightning_al.fits.again import sound_checkpoint
 from lightning_al.fits.backend import FitRequest, Fitted
 from lightning_al.fits.lightning import LightningFits
 from lightning_al.fits.workbench import Workbench
@@ -61,7 +62,7 @@ class Executor:
         self.fits, self.desk, self.banks = fits, desk, banks
         self.round = 0
         if standing.memory:
-            self._remember(folder.memory(standing.memory))
+            self._remember(folder.memory(standing.memory, standing.memory_hash))
 
     def answer(self, request: ask.Request, round: int) -> Any:
         """Answer one request of a round; what draws from global random state is keyed."""
@@ -79,14 +80,17 @@ class Executor:
 
     @_answer.register
     def _(self, request: ask.Fit) -> Fitted:
-        before = self.folder.checkpoint(request.previous) if request.previous else None
+        before = self._checkpoint(self.round - 1) if request.previous else None
         previous = None if before is None else before["state_dict"]
         wanted = FitRequest(self.round, request.rule, previous, request.done, request.figures)
         return self.fits.fit(wanted)
 
     @_answer.register
     def _(self, request: ask.Load) -> Any:
-        return self.fits.load(self.folder.checkpoint(request.checkpoint), self.round)
+        return self.fits.load(self._checkpoint(self.round), self.round)
+
+    def _checkpoint(self, r: int) -> dict[str, Any]:
+        return sound_checkpoint(r, self.folder, self.standing, self.fits)
 
     # --- scores and choices ------------------------------------------------------------------
 

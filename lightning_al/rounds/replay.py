@@ -14,8 +14,9 @@ from pytorch_lightning.loggers import CSVLogger
 
 from lightning_al.compat import family_of
 from lightning_al.fits.lightning import fit_round
+from lightning_al.journal.checkpoints import read_checkpoint, trouble_of
 from lightning_al.journal.journal import JournalError, read_journal
-from lightning_al.journal.run_folder import check_same_run, read_checkpoint
+from lightning_al.journal.run_folder import check_same_run
 from lightning_al.journal.standing import Standing
 from lightning_al.records.plan import options_of
 
@@ -37,7 +38,7 @@ def replay(
         run_dir: the run folder; nothing in it is changed, and no logger hears of the fit.
         round: which round, from 0.
         learner: the learner of the run where it was written in Python; its datamodule is left at
-            the round. A run of the command line is rebuilt from its ``config.yaml``.
+            the round. A run of the command line is rebuilt from the first line of its journal.
 
     Raises:
         LookupError: a round that was never fitted.
@@ -65,7 +66,11 @@ def replay(
     recipe = parts.recipe(learner)
     _at_round(standing, round, learner, parts, recipe.build_task(learner.seed, 0, None))
     before = None if learner.weights == "reset" else standing.checkpoint(round - 1)
-    previous = None if before is None else read_checkpoint(run_dir, before)["state_dict"]
+    previous = None
+    if before is not None:
+        if why := trouble_of(run_dir / before, standing.hash_of(round - 1)):
+            raise JournalError(f"{run_dir}: round {round} starts from {before}, which {why}")
+        previous = read_checkpoint(run_dir, before, trust=learner.trust)["state_dict"]
     with _threads(standing.start["threads"]), tempfile.TemporaryDirectory() as scratch:
         module: LightningModule = recipe.build_task(learner.seed, round, previous)
         trainer = recipe.build_trainer(folder=Path(scratch), family=family_of(module))

@@ -66,7 +66,7 @@ class Run:
         together(lambda: banks.check(parts.first))
         module = together(lambda: recipe.build_task(plan.seed, 0, None))
         self.config, identity, unknown = describe(plan, parts, module)
-        self.folder = RunFolder(self._path(), self.ranks)
+        self.folder = RunFolder(self._path(), self.ranks, trust=plan.trust)
         if plan.rehearse and self.folder.begins(overwrite=plan.overwrite):
             self._rehearse(module, recipe)
         if unknown and self.ranks.rank == 0:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import LightningModule
 
-from lightning_al.files import replacing
+from lightning_al.files import cell, replacing
 from lightning_al.fits.workbench import Workbench
 from lightning_al.randomness import generator, seeded
 from lightning_al.records import Acquisition, Box
@@ -94,7 +94,10 @@ def suggest(
 
 
 def write_suggestions(acquisition: Acquisition, datamodule: Any, path: Path) -> None:
-    """Write a CSV of rank, index, path (of a box: x0, x1, ...) and score, best first."""
+    """Write a CSV of rank, index, path (of a box: x0, x1, ...) and score, best first.
+
+    Of a table also the rows as the file has them.
+    """
     import pandas as pd
 
     n = len(acquisition)
@@ -105,7 +108,12 @@ def write_suggestions(acquisition: Acquisition, datamodule: Any, path: Path) -> 
     else:
         assert acquisition.index is not None
         index = acquisition.index.tolist()
-        what = {"index": index, "path": [datamodule.item_path(i) for i in index]}
+        what = {"index": index, "path": [cell(datamodule.item_path(i)) for i in index]}
+        if (written := getattr(datamodule, "written", None)) is not None:
+            names, rows = written(acquisition.index)
+            taken = {"rank", "score", *what}
+            for name, values in zip(names, zip(*rows, strict=True), strict=True):
+                what[f"x_{name}" if name in taken else name] = [cell(v) for v in values]
     frame = pd.DataFrame({"rank": range(1, n + 1), **what, "score": scores})
     with replacing(path) as file:
         frame.to_csv(file, index=False)

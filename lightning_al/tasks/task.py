@@ -12,7 +12,9 @@ from torchmetrics import Metric
 
 from lightning_al.networks import build, embedding_layer, spec_of
 from lightning_al.readings import Reading
+from lightning_al.records import LABEL_KEYS, label_place, named_label, without_label
 from lightning_al.registry import Registry
+from lightning_al.values import number
 
 from .adapter import Adapter, call, listening
 from .loss_head import LossHead, LossPredictor, ranking_loss
@@ -25,7 +27,6 @@ OptimizerName = Literal["adam", "adamw", "sgd"]
 OPTIMIZERS: Registry[torch.optim.Optimizer] = Registry("optimizer")
 OPTIMIZERS.register("adam")(torch.optim.Adam)
 OPTIMIZERS.register("adamw")(torch.optim.AdamW)
-LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 
 @OPTIMIZERS.register("sgd")
@@ -91,6 +92,7 @@ class Task(LightningModule):
         super().__init__()
         self.network = build(network)
         OPTIMIZERS.factory(optimizer)
+        lr, weight_decay = number(0)("lr", lr), number(0)("weight_decay", weight_decay)
         self.optimizer, self.lr, self.weight_decay = optimizer, lr, weight_decay
         self._build_metrics = ChosenMetrics.of(known, metrics, metric_arguments)
         self.metrics = nn.ModuleDict()  # by stage, each built when it is first wanted
@@ -139,16 +141,15 @@ class Task(LightningModule):
         Raises:
             ValueError: a batch without targets.
         """
+        label = getattr(getattr(self._trainer, "datamodule", None), "label", None)
         if isinstance(batch, Mapping):
-            datamodule = getattr(self._trainer, "datamodule", None)
-            for key in (getattr(datamodule, "label", None), *LABEL_KEYS):
-                if key in batch:
-                    rest = {name: value for name, value in batch.items() if name != key}
-                    return rest, batch[key]
-            raise ValueError(f"none of {', '.join(LABEL_KEYS)} in a batch with {sorted(batch)}")
+            key = named_label(batch, label)
+            if key is None:
+                raise ValueError(f"none of {', '.join(LABEL_KEYS)} in a batch with {sorted(batch)}")
+            return {name: value for name, value in batch.items() if name != key}, batch[key]
         if isinstance(batch, (tuple, list)) and len(batch) > 1:
-            *inputs, targets = batch
-            return (inputs[0] if len(inputs) == 1 else tuple(inputs)), targets
+            place = label_place(len(batch), label if isinstance(label, int) else -1, "a batch")
+            return without_label(batch, place), batch[place]
         raise ValueError(
             f"a batch must be (inputs, targets), got {type(batch).__name__}; "
             "items without labels cannot be trained or tested on"

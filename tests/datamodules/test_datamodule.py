@@ -207,7 +207,8 @@ def test_stratified_splits_and_initial_set():
 
 
 @pytest.mark.parametrize(
-    ("amount", "count"), [(0.5, 5), (0.05, 1), (0.26, 3), (4, 4), (0, 0), (0.0, 0), (10, 10)]
+    ("amount", "count"),
+    [(0.5, 5), (0.05, 1), (0.26, 3), (4, 4), (0, 0), (0.0, 0), (10, 10), (4.0, 4)],
 )
 def test_share_to_count(amount, count):
     assert share_to_count(amount, 10, "val") == count
@@ -477,7 +478,7 @@ def label_of(batch):
 def test_answers_reach_batches_of_every_form(form):
     x, y = torch.arange(2.0 * N).reshape(N, 2), torch.arange(N)
     train = FORMS[form](x.clone(), y.clone())
-    label = {"label": "c"} if form == "mapping" else {}
+    label = {"mapping": {"label": "c"}, "multi-input": {"label": -1}}.get(form, {})
     data = ActiveDataModule(train, [5], initial=[0, 1], batch_size=N, **label)
     data.setup()
     plain = (
@@ -573,13 +574,13 @@ def test_labels_under_a_target_transform_are_those_of_the_items():
 
 def test_a_collation_of_the_users_joins_the_items():
     def collate(items):
-        return {"together": items}
+        return list(items)
 
     train = TensorItems(torch.zeros(6, 2), torch.arange(6))
     data = ActiveDataModule(train, [5], initial=[2, 3], collate=collate)
     data.setup()
     batch = first_batch(data.train_dataloader())
-    assert sorted(int(y) for _, y in batch["together"]) == [2, 3]
+    assert sorted(int(y) for _, y in batch) == [2, 3]
 
 
 def test_mappings_must_say_where_the_label_is():

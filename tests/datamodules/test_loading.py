@@ -5,8 +5,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_al.datamodules import ActiveDataModule, TensorItems, loading
+from lightning_al.datamodules.items import Items
 from lightning_al.datamodules.loading import InProcess
-from lightning_al.datamodules.views import Batches, Items, Labelled
+from lightning_al.datamodules.views import Batches, Labelled
 
 
 def data(n=23, transform=None, several=False):
@@ -76,3 +77,15 @@ def test_a_batch_may_be_written_to_without_harm():
     for x, _ in loader:
         x.zero_()
     assert torch.equal(items.inputs[0], data().inputs[0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", ["train", "val", "test", "predict"])
+def test_loaders_tell_how_many_items_they_read(workers, kind):
+    x = torch.zeros(40, 2)
+    module = ActiveDataModule(TensorItems(x, x[:, 0].long()), 6, val=4, initial=7)
+    module.num_workers = workers
+    module.setup()
+    loader = getattr(module, f"{kind}_dataloader")()
+    assert len(loader.dataset) == {"train": 7, "val": 4, "test": 6, "predict": 23}[kind]
+    assert (loader.batch_size, loader.num_workers, loader.drop_last) == (None, workers, False)

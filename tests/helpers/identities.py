@@ -172,7 +172,7 @@ def built(make):
 
 
 def scaled(factor):
-    return lambda items: [(item, factor) for item in items]
+    return lambda items: [(graph, label * factor) for graph, label in items]
 
 
 def of_box(noise=0.0, test=20, **more):

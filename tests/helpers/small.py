@@ -100,7 +100,7 @@ def learner(run_dir, **changes):
         "trainer": TRAINER,
         "run_dir": run_dir,
     }
-    return ActiveLearner(**(default | changes))
+    return ActiveLearner(**({"files": False} | default | changes))
 
 
 def weights(path):

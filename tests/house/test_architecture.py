@@ -9,7 +9,18 @@ ROOT = Path(__file__).resolve().parents[2]
 SIBLINGS = ("callbacks", "configs", "datamodules", "strategies")
 # each layer may import those before it, never those after; one line is one level
 CORE = (
-    ("records", "registry", "protocols", "randomness", "files", "spec", "identity", "compat"),
+    (
+        "records",
+        "registry",
+        "protocols",
+        "randomness",
+        "files",
+        "spec",
+        "identity",
+        "compat",
+        "safe_load",
+        "values",
+    ),
     ("scores", "measures", "gp", "ranks", "labels"),
     ("networks",),
     ("readings",),

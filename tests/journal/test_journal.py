@@ -10,6 +10,9 @@ import pytest
 import torch
 from helpers import small
 
+from lightning_al.benchmark.single import read_run
+from lightning_al.history.curves import LearningCurve
+from lightning_al.history.round_log import RoundLog
 from lightning_al.journal.journal import EVENTS, Journal, JournalError, read_journal
 from lightning_al.records import Acquisition, Answers
 
@@ -245,3 +248,38 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(small_disk, learner, pa
     left = small.outcome(small_disk / "run")
     learner().run()
     assert left == small.outcome(learner().run_dir)
+
+
+@pytest.fixture
+def closed_disk(small_disk):
+    """Closes the small disk: nothing can be written there any more."""
+
+    def close():
+        subprocess.run(["mount", "-o", "remount,ro,size=5m", str(small_disk)], check=True)
+        return small_disk
+
+    subprocess.run(["mount", "-o", "remount,size=5m", str(small_disk)], check=True)
+    return close
+
+
+@pytest.mark.parametrize("observers", [[], [RoundLog()], [RoundLog(), LearningCurve()]])
+@pytest.mark.parametrize("keep", ["all", "last"])
+def test_a_finished_run_on_a_closed_disk_is_read_back(
+    small_disk, closed_disk, learner, observers, keep
+):
+    run = {"run_dir": small_disk / "run", "observers": observers}
+    first = learner(**run).run()
+    closed_disk()
+    again = learner(**run, keep_checkpoints=keep).run()
+    assert [r.metrics for r in again.rounds] == [r.metrics for r in first.rounds]
+    assert len(read_run(small_disk / "run").frame) == 3
+
+
+def test_an_unfinished_one_says_what_cannot_be_written(small_disk, closed_disk, learner):
+    learner(run_dir=small_disk / "run").run()
+    path = small_disk / "run" / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3]))
+    closed_disk()
+    with pytest.raises(OSError, match=r"cannot write .*Read-only file system; nothing that"):
+        learner(run_dir=small_disk / "run").run()

@@ -190,16 +190,6 @@ def test_other_data_of_the_same_size_are_refused(learner):
         learner(config=config, datamodule=small.datamodule(train, test=list(range(9)))).run()
 
 
-@pytest.mark.parametrize("weights", ["warm", "shrink_perturb"])
-def test_a_lost_checkpoint_is_no_silent_reset(learner, weights):
-    learner(weights=weights).run()
-    run_dir = learner().run_dir
-    cut(run_dir, "committed", 1)
-    (run_dir / "checkpoints" / "round-001.ckpt").unlink()
-    with pytest.raises(JournalError, match=r"checkpoint checkpoints/round-001.ckpt is gone"):
-        learner(weights=weights).run()
-
-
 def test_a_fit_done_again_needs_no_older_checkpoint_under_reset(learner):
     expected = small.outcome(learner().run().run_dir)
     run_dir = learner().run_dir

@@ -70,7 +70,10 @@ def test_last_layer_of_the_embedding_is_the_output(case):
         (lambda: SmallCNN(1, 3, image_size=7), "8 x 8"),
         (lambda: ResNet18(3), "outputs"),
         (lambda: MLP(2, (3,), 2, activation="relux"), "relux"),
-        (lambda: Ensemble(MLP(2, (3,), 2), members=0), "at least 1"),
+        (
+            lambda: Ensemble(MLP(2, (3,), 2), members=0),
+            "members must be a whole number from 1, got 0",
+        ),
         (
             lambda: networks.build({"class_path": "json.dumps"}),
             r"json.dumps is no network: .*-> Module",

@@ -48,7 +48,7 @@ def test_the_last_query_is_what_the_pool_leaves(learner):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"query_size": 0}, "query_size must be at least 1, got 0"),
+        ({"query_size": 0}, "query_size must be a whole number from 1, got 0"),
         ({"budget": 4}, "the budget of 4 is smaller than one query of 5"),
         ({"query_size": 55, "budget": 60}, "cannot acquire 55 of 54 candidates; lower query_size"),
         ({"restore": "first"}, "restore must be one of last, best, got 'first'"),

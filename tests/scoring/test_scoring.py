@@ -584,8 +584,8 @@ def test_uint8_images_pairs_and_mappings_give_the_same_scores():
     results = []
     for items, more in (
         (TensorItems(images, y), {}),
-        (TensorDataset(images, zero, y), {}),
-        ([(images[i], zero[i], int(y[i])) for i in range(N)], {}),
+        (TensorDataset(images, zero, y), {"label": 2}),
+        ([(images[i], zero[i], int(y[i])) for i in range(N)], {"label": -1}),
         (Mappings(images, zero), {"label": "y"}),
     ):
         results.append(scorer(task, data(items, **more)).pool(build("entropy")).scores)

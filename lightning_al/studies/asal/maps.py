@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lightning_al.history.plots import COLOURS, GRID, INK
+from lightning_al.history.plots import COLOURS, GRID, INK, plain_text
 
 from .traces import Array, Trace
 
@@ -55,7 +55,7 @@ def draw(traces: Sequence[Trace]) -> Figure:
     last = max(2, *(len(trace.queries) for trace in traces))
     for axes, trace in zip(panels.flat, traces, strict=False):
         (_line if flat else _map)(axes, trace, last)
-        axes.set_title(trace.strategy, fontsize=11, color=INK)
+        axes.set_title(plain_text(trace.strategy), fontsize=11, color=INK)
         axes.tick_params(labelsize=9, color="#999999", labelcolor=INK)
         axes.spines[:].set_color("#999999")
     for axes in panels.flat[len(traces) - columns : len(traces)]:
