@@ -12,6 +12,8 @@ from torch import Tensor
 
 __all__ = ["same_content"]
 
+BY_IDENTITY: Any = object.__eq__
+
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -61,7 +63,7 @@ def _same_tensors(a: Tensor, b: Tensor) -> bool:
 def _same_objects(a: Any, b: Any, met: set[tuple[int, int]]) -> bool:
     if isinstance(a, weakref.ReferenceType) or callable(a):
         return True
-    if type(a).__eq__ is not object.__eq__ and not is_dataclass(a):
+    if type(a).__eq__ is not BY_IDENTITY and not is_dataclass(a):
         try:
             return bool(a == b)
         except Exception:  # such as a comparison of tensors inside

@@ -20,7 +20,7 @@ def described(data: Any) -> str:
     if not data._loaded:
         start = data.initial if isinstance(data.initial, (int, float, str)) else "as given"
         return f"{name}, not read yet: setup() reads it\n  initial {start}\n{loaders}"
-    counts = {"labelled": len(data.labelled), "pool": len(data.pool)}
+    counts: dict[str, int | None] = {"labelled": len(data.labelled), "pool": len(data.pool)}
     counts |= {part: _count(data, part) for part in ("val", "test")}
     return "\n".join(
         [

@@ -46,9 +46,10 @@ def whole(least: int = 0, most: int | None = None, mend: str = "") -> Check:
         wanted = f"a whole number {_range(least, most)}"
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
             raise _refused(TypeError, name, wanted, value, mend)
-        if value < least or (most is not None and value > most):
+        found = int(value)
+        if found < least or (most is not None and found > most):
             raise _refused(ValueError, name, wanted, value, mend)
-        return int(value)
+        return found
 
     return check
 
@@ -72,10 +73,11 @@ def number(
         wanted = f"a finite number {_open(least, most) if open else _range(least, most)}".strip()
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
             raise _refused(TypeError, name, wanted, value, mend)
-        inside = least < value < most if open else least <= value <= most
-        if not (math.isfinite(value) and inside):
+        found = value if isinstance(value, (int, float)) else float(value)
+        inside = least < found < most if open else least <= found <= most
+        if not (math.isfinite(found) and inside):
             raise _refused(ValueError, name, wanted, value, mend)
-        return value if isinstance(value, (int, float)) else float(value)
+        return found
 
     return check
 
@@ -88,9 +90,10 @@ def share(name: str, value: Any) -> float:
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise _refused(TypeError, name, "a number from 0, below 1", value)
-    if not 0 <= value < 1:
+    found = float(value)
+    if not 0 <= found < 1:
         raise _refused(ValueError, name, "a number from 0, below 1", value)
-    return float(value)
+    return found
 
 
 def sizes(name: str, value: Any) -> list[int]:

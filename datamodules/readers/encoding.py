@@ -145,13 +145,14 @@ def number_targets(column: pd.Series, path: Path, missing_label: Collection[str]
     """
     marked = is_marked(column, missing_label)
     column = column.mask(marked)
+    odd: tuple[tuple[int, str], ...] = ()
     if _is_number(column):
-        numbers, odd = column.to_numpy(dtype="float64", na_value=np.nan), ()
+        numbers = column.to_numpy(dtype="float64", na_value=np.nan)
     else:
         found = written_numbers(column)
         if found is None:
             cells = column.astype(str).str.strip()
-            odd = tuple((i, cells.iloc[i]) for i in np.flatnonzero(column.notna()))
+            odd = tuple((int(i), cells.iloc[i]) for i in np.flatnonzero(column.notna()))
             numbers = np.full(len(column), np.nan)
         else:
             numbers, odd = found[1].values, found[1].odd

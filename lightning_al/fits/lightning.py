@@ -117,7 +117,7 @@ class LightningFits:
         trainer = self.recipe.build_trainer((), self.folder, family_of(task))
         if trainer.loggers:  # some callbacks insist on one
             trainer.loggers = [dummy_logger(trainer)]
-        where = {"seed": self.seed, "round": round, "ranks": self.ranks}
+        where: dict[str, Any] = {"seed": self.seed, "round": round, "ranks": self.ranks}
         fit_round(task, self.recipe, self.datamodule, trainer, **where)
         return self.keep(trainer, task, round)
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from lightning_al.compat import hyperparameters_name
@@ -23,7 +23,7 @@ ASIDE = ("optimizer_states", "lr_schedulers", "loops", "callbacks")
 """Keys of Lightning's checkpoints that ``on_save_checkpoint`` may look at, and no round needs."""
 
 
-def checkpoint_of(trainer: Trainer, task: LightningModule, datamodule: Any) -> dict[str, Any]:
+def checkpoint_of(trainer: Any, task: LightningModule, datamodule: Any) -> dict[str, Any]:
     """What plain Lightning writes: weights, hyper-parameters, the datamodule's state.
 
     The module's hook sees the states of optimisers and the like too; they are not kept, for each
