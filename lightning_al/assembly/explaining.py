@@ -14,6 +14,8 @@ __all__ = ["explain"]
 
 KNOWN = {"model": tasks, "data": datamodules, "network": networks}
 COMMAND = re.compile(r"^(run|fit|validate|test|predict)\.")
+KINDS = {"int": "a whole number (int)", "float": "a number", "bool": "true or false", "str": "text"}
+"""Types of plain values, in words."""
 NOISE = re.compile(
     r"Subtypes:|Given value|Errors:|Does not validate|Expected a <class 'NoneType'>"
     r"|Expected a path but|Parser key|Problem with given class_path|Expected a <class 'dict'>"
@@ -44,7 +46,22 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
     if refused := re.search(r"Option '(\S+)' is not accepted", message):
         near = _near(refused[1], _parameters(classes[-1])) if classes else ""
         return f"--{key}: {classes[-1] if classes else key} takes no {refused[1]!r}{near}"
-    return (f"--{key}: " if key else "") + ("; ".join(said) or " ".join(lines))
+    told = _wanted(said, message) or "; ".join(said) or " ".join(lines)
+    return (f"--{key}: " if key else "") + told
+
+
+def _wanted(said: Iterable[str], message: str) -> str:
+    """Which kinds of value were expected, and what came, in words; empty where more was said."""
+    kinds: list[str] = []
+    for line in said:
+        if kind := re.match(r"Expected an? <class '(\w+)'>", line):
+            kinds.append(KINDS.get(kind[1], kind[1]))
+        elif words := re.match(r"Expected an? typing\.Literal\[(.*?)\]", line):
+            kinds += [word.strip(" '\"") for word in words[1].split(",")]
+        else:
+            return ""
+    got = re.search(r"(?:Given|Got) value: (.*)$", message, re.M)
+    return f"expected {' or '.join(dict.fromkeys(kinds))}, got {got[1]}" if kinds and got else ""
 
 
 def _near(word: str, options: Iterable[str]) -> str:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import base64
 from html import escape
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import Any
 
 from .metric_names import human_name, larger_is_better, main_metric, speaks
-
-if TYPE_CHECKING:
-    from .history import History
 
 __all__ = ["as_html", "as_text"]
 
@@ -18,7 +15,7 @@ ROWS = 20
 """Rounds that a page shows; of more the first and the last ones."""
 
 
-def as_text(history: History) -> str:
+def as_text(history: Any) -> str:
     """Five lines at most: whose run, how far, what was bought, how good, where it lies."""
     rounds, name = history.rounds, history.name or "a run"
     lines = [f"History of {name}: {len(rounds)} round(s), {_state(history)}"]
@@ -34,7 +31,7 @@ def as_text(history: History) -> str:
     return "\n".join([*lines, f"  run folder {history.run_dir}"])
 
 
-def as_html(history: History) -> str:
+def as_html(history: Any) -> str:
     """What a notebook shows: the same lines, the learning curve, a table with a row a round."""
     parts = [f"<pre>{escape(as_text(history))}</pre>"]
     if speaks([history]):
@@ -48,7 +45,7 @@ def as_html(history: History) -> str:
     return "\n".join(parts)
 
 
-def _state(history: History) -> str:
+def _state(history: Any) -> str:
     if history.failed:
         return f"ended by {history.stopped}"
     if history.waiting:
@@ -56,7 +53,7 @@ def _state(history: History) -> str:
     return f"ended: {history.stopped}" if history.stopped else "not at its end"
 
 
-def _progress(history: History) -> str:
+def _progress(history: Any) -> str:
     """The main metric at the first and last round, and where it was best."""
     metric = main_metric([history])
     points = [(r.n_labelled, r.metrics[metric]) for r in history.rounds if metric in r.metrics]

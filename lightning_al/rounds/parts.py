@@ -88,7 +88,7 @@ def describe(
         "data": portrayal.of(parts.datamodule.portrait(), "data"),
     }
     if parts.config is not None:
-        return dict(portrayal.of(parts.config)), identity, named(portrayal.unknown)
+        return dict(portrayal.of(parts.config, "config")), identity, named(portrayal.unknown)
     live = {f.name: getattr(parts, f.name) for f in fields(parts)}
     options = {
         each.name: live.get(each.name, getattr(plan, each.name))

@@ -80,6 +80,25 @@ def test_values_that_make_no_sense(case, ended, tmp_path):
     assert not list(tmp_path.glob("runs/*/journal.jsonl"))
 
 
+KINDS = {
+    "a budget without end": (["--budget", "inf"], "--budget: expected a whole number (int), got i"),
+    "half an item": (["--query_size", "1.5"], "--query_size: expected a whole number (int), got 1"),
+    "a word for a cost": (["--cost_budget", "much"], "--cost_budget: expected a number, got much"),
+    "a word for a switch": (["--overwrite", "maybe"], "--overwrite: expected true or false, got m"),
+    "a precision": (["--trainer.precision", "7"], "--trainer.precision: expected 64 or 32 or 16"),
+    "a word for a seed": (["--seed", "now"], "--seed: expected a whole number (int) or list, got "),
+}
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_values_of_another_kind(case, ended):
+    words, wanted = KINDS[case]
+    message, status = ended([*QUICK, *words])
+    assert status == 2
+    assert message.startswith(f"lightning-al: {wanted}")
+    assert "class" not in message
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{now}: &{now} [{', '.join([f'*{before}'] * 10)}]\n"
     for before, now in zip("abcdef", "bcdefg", strict=True)

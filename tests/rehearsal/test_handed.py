@@ -88,6 +88,10 @@ def test_float64_inputs_are_named(tmp_path, form):
 
 
 def test_other_errors_stay_as_they_are(tmp_path):
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        run(tmp_path, lambda: Classification(nn.Linear(5, 3), classes=3))
+    class Far(nn.Linear):
+        def forward(self, inputs):
+            return super().forward(inputs) @ torch.zeros(2)
+
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        run(tmp_path, lambda: Classification(Far(4, 3), classes=3))
     assert torch.get_default_dtype() == torch.float32
