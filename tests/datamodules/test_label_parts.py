@@ -149,7 +149,7 @@ def test_a_run_trains_and_asks_by_the_position(form, label, tmp_path):
         [f"{i}.png" for i in range(N)],
         [9] * N,
         [i % 5 for i in range(N)],
-        torch.rand(N, 2),
+        torch.linspace(0, 1, 2 * N).reshape(N, 2),
         [None] * N,
         "no list",
         [[1], [2, 3]] * (N // 2),
