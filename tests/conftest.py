@@ -5,6 +5,14 @@ import torch
 from helpers import small
 
 
+MANY_PROCESSES = ("ranks", "test_bench.py", "test_crash.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Modules that start many processes come first, so that one worker keeps what they share."""
+    items.sort(key=lambda item: not any(name in item.path.parts for name in MANY_PROCESSES))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Small tensors: more threads only wait for each other."""

@@ -1,5 +1,7 @@
 """Modules and callbacks that do what Lightning lets them do to checkpoints and batches."""
 
+import gc
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -166,6 +168,15 @@ def validated():
     return Validated(small.task().network, small.CLASSES, lr=0.02, metrics=["accuracy", "nll"])
 
 
+@pytest.fixture
+def collected_quickly():
+    """Finders collect garbage at each trial: what lies here from other tests is left out."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.mark.parametrize(
     "finder",
     [
@@ -175,7 +186,7 @@ def validated():
         lambda: LearningRateFinder(num_training_steps=5),
     ],
 )
-def test_finders_leave_the_data_as_they_were(learner, finder):
+def test_finders_leave_the_data_as_they_were(learner, finder, collected_quickly):
     data = small.datamodule(val=0.2)
     trainer = small.TRAINER | {"callbacks": [finder()]}
     given = {"task": validated, "trainer": trainer, "rehearse": False}

@@ -257,7 +257,7 @@ class Pairs(torch.utils.data.Dataset):
 
 
 def test_inputs_of_several_parts_need_features(learner):
-    data = ActiveDataModule(Pairs(), test=0.3, initial=0)
+    data = ActiveDataModule(Pairs(), test=0.3, initial=0, label=2)
     with pytest.raises(ValueError, match="a list of 2 parts; give features of your own"):
         learner(strategy="k-center", datamodule=data).run()
     assert not learner().run_dir.exists()
