@@ -4,7 +4,6 @@ import pytest
 import torch
 from helpers import small
 
-
 MANY_PROCESSES = ("ranks", "test_bench.py", "test_crash.py")
 
 
