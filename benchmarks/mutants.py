@@ -89,8 +89,8 @@ NAMED = {
     ),
     "identity without cost_budget": (
         "lightning_al/records/plan.py",
-        '"can be paid",\n        None,\n    )',
-        '"can be paid",\n        None,\n        identity=False,\n    )',
+        "        check=optional(number(0)),\n    )\n    hit_ratio_at",
+        "        check=optional(number(0)),\n        identity=False,\n    )\n    hit_ratio_at",
         ("tests/rounds/test_plan.py",),
     ),
     "idle rounds: arrived answers ignored": (
