@@ -197,6 +197,11 @@ def test_compare_all_finds_the_one_that_differs():
         frozenset(("a", "c")), frozenset(("b", "c")), frozenset(("c", "d"))
     }  # fmt: skip
     assert all(c.n == 30 for c in found)
+    place = "abcd".index
+    for c in found:
+        ahead = table[:, place(c.first)] - table[:, place(c.second)]
+        assert c.difference == pytest.approx(ahead.mean())
+        assert c.p == pytest.approx(wilcoxon(table[:, place(c.first)], table[:, place(c.second)]))
     assert cliques(found, list("abcd")) == [["a", "b", "d"]]
 
 
