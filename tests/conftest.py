@@ -7,9 +7,12 @@ from helpers import small
 MANY_PROCESSES = ("ranks", "test_bench.py", "test_crash.py")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Modules that start many processes come first, so that one worker keeps what they share."""
-    items.sort(key=lambda item: not any(name in item.path.parts for name in MANY_PROCESSES))
+    """Modules that start many processes are slow: each imports torch and Lightning anew."""
+    for item in items:
+        if any(name in item.path.parts for name in MANY_PROCESSES):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)
