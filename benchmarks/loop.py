@@ -140,6 +140,7 @@ def ours(train: TensorDataset, test: TensorDataset, *observers: Any) -> None:
         trainer=TRAINER,
         run_dir=tempfile.mkdtemp(dir=FOLDER.name),
         observers=observers,
+        files=False,  # as its yardstick, which draws no picture
     ).run()
     fitted = [r.n_labelled for r in history.rounds]
     if fitted != SIZES or sum(r.batches for r in history.rounds) > STEPS:
