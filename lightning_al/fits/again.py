@@ -49,20 +49,18 @@ def _fit_again(r: int, folder: RunFolder, standing: Standing, fits: LightningFit
         previous = sound_checkpoint(r - 1, folder, standing, fits)["state_dict"]
     data, ranks = fits.datamodule, folder.ranks
     here = data.round
-    ranks.together(lambda: _back_to(r, data, standing, fits.seed))
+    ranks.together(lambda: _stand(data, standing, fits.seed, r, before=r))
     try:
         name = fits.again(r, previous)
     finally:
-        data.start(fits.seed)
-        standing.replay(data)
-        data.round = here
+        _stand(data, standing, fits.seed, here)
     found = ranks.on_zero(lambda: folder.hash_of(name))
     if found != standing.hash_of(r):  # not the same to the last bit, or of an older run
         fields = {"round": r, "checkpoint": name, HASH: found}
         standing.add(ranks.on_zero(lambda: folder.append(REFITTED, **fields)))
 
 
-def _back_to(r: int, data: Any, standing: Standing, seed: int) -> None:
+def _stand(data: Any, standing: Standing, seed: int, round: int, before: int | None = None) -> None:
     data.start(seed)
-    standing.replay(data, before=r)
-    data.round = r
+    standing.replay(data, before=before)
+    data.round = round

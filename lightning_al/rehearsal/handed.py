@@ -83,19 +83,16 @@ def explained(error: Exception, datamodule: Any) -> Exception:
             f"these data (their items are {_sizes(datamodule)}): {text}"
         )
     if said is not None:
-        said.__cause__ = error
         return said
     if not isinstance(error, RuntimeError) or not ("Double" in text or "float64" in text):
         return error
     index = datamodule.labelled[:1] if len(datamodule.labelled) else datamodule.pool[:1]
     if torch.float64 not in _types(datamodule.items.inputs(index)):
         return error
-    said = ValueError(
+    return ValueError(
         "the inputs are float64, and the module's weights are not; give float32 inputs (x.float() "
         f"in the data set), or let the Trainer compute with precision='64-true': {text}"
     )
-    said.__cause__ = error
-    return said
 
 
 def _sizes(datamodule: Any) -> str:
