@@ -27,7 +27,7 @@ class Galaxy(SetStrategy):
 
     Bisects, in a line of all items per class, between items of that class and others.
     Made for rare classes: what it takes lies on both sides of each class's cut. See :func:`galaxy`
-    for the rule, and for what stands in for the labels of a batch before they are answered. Over
+    for the rule; within a batch the predicted class stands in for an answer that is open. Over
     several members the mean prediction counts.
 
     Source: Zhang, Katz-Samuels and Nowak, GALAXY: Graph-based Active Learning at the Extreme
@@ -72,11 +72,10 @@ def galaxy(
        lead of the best class.
 
     The paper asks for each label before it chooses the next item, and only trains the network anew
-    once a batch. Here a batch is chosen as a whole, and nothing is assumed of the answers to come
-    (the model's own guess would be least reliable where it counts, on rare classes): with k = 1
-    the two are one; within a batch a pair whose middle was chosen waits, so that each pair gives
-    its middle once. Then its halves, each of which may hold the cut, stand beside rule 2 as items
-    half their length away.
+    once a batch. Here a batch is chosen as a whole, and until it is answered each pick counts on a
+    line as what is known on both of its sides; where the two sides differ, or nothing is known, as
+    what the model predicts (of the class, if its margin is not negative). With k = 1 the two are
+    one.
 
     Equal margins stand in random order; of equally good items (both middles of an even gap, too)
     one is drawn. Holds 8 C (N + L) bytes; takes the time of sorting each line, and C log(N + L) a
@@ -127,7 +126,7 @@ def galaxy(
 
 
 class _Line:
-    """All items in the order of one class's margin, and what is known of some.
+    """All items in the order of one class's margin, and which of them are known to be of it.
 
     Places count from 0 to N + L - 1. An offer is (tier, steps, rank, item): the least is taken.
     """
@@ -142,21 +141,14 @@ class _Line:
         place[order] = torch.arange(len(order), device=order.device)
         self.rank = rank.int().cpu().numpy()
         self.items, self.place = order.int().cpu().numpy(), place.int().cpu().numpy()
+        self.zero = int((margin < 0).sum())  # from this place on the class leads
         places = [int(here) for here in self.place[len(order) - len(labels) :]]
-        self.kind: dict[int, bool | None] = {  # None: chosen, no answer yet
-            here: label == own for here, label in zip(places, labels, strict=True)
-        }
+        self.kind = {here: label == own for here, label in zip(places, labels, strict=True)}
         self.known = sorted(places)
         self.gaps: set[tuple[int, int]] = set()  # neighbours in `known`, a cut is between them
         self.heap: list[tuple[int, ...]] = []  # offers, with a gap or a walk
         for low, high in zip(self.known, self.known[1:], strict=False):
-            if self.kind[low] == self.kind[high]:
-                continue
-            if high - low > 1:
-                self._gap(low, high, 0)
-            else:  # a cut: walks off it on both sides
-                self._walk(2, low, 1)
-                self._walk(2, high, -1)
+            self._between(low, high)
 
     def offer(self) -> tuple[int, ...] | None:
         """The item that this line would take next, None where it holds no cut."""
@@ -176,26 +168,33 @@ class _Line:
         return None
 
     def take(self, item: int) -> None:
-        """Count an item as chosen, without an answer."""
-        here = int(self.place[item])
-        self.kind[here] = None
-        at = bisect_left(self.known, here)
-        self.known.insert(at, here)
-        around = tuple(self.known[at - 1 : at + 2 : 2]) if at > 0 else ()
-        if around in self.gaps:
-            low, high = around
-            self.gaps.remove((low, high))
-            self._gap(low, here, 1)
-            self._gap(here, high, 1)
+        """Count an item as chosen, and as what its neighbours among the known agree on.
 
-    def _gap(self, low: int, high: int, tier: int) -> None:
-        """Note that there is a cut between two places, if items are too."""
-        if high - low == 1:
+        Where they do not, as what the model predicts.
+        """
+        here = int(self.place[item])
+        at = bisect_left(self.known, here)
+        before, after = self.known[max(at - 1, 0) : at], self.known[at : at + 1]
+        sides = {self.kind[place] for place in before + after}
+        self.kind[here] = sides.pop() if len(sides) == 1 else here >= self.zero
+        self.known.insert(at, here)
+        self.gaps.difference_update((low, high) for low in before for high in after)
+        for low in before:
+            self._between(low, here)
+        for high in after:
+            self._between(here, high)
+
+    def _between(self, low: int, high: int) -> None:
+        """Note the cut between two neighbours among the known, if there is one."""
+        if self.kind[low] == self.kind[high]:
             return
-        self.gaps.add((low, high))
-        middle = min(map(self._ranked, {(low + high) // 2, (low + high + 1) // 2}))
-        steps = high - low if tier == 0 else (high - low + 1) // 2
-        heapq.heappush(self.heap, (tier, steps, *middle, low, high, 0))
+        if high - low > 1:
+            self.gaps.add((low, high))
+            middle = min(map(self._ranked, {(low + high) // 2, (low + high + 1) // 2}))
+            heapq.heappush(self.heap, (0, high - low, *middle, low, high, 0))
+        else:  # nothing between them: walks off it on both sides
+            self._walk(2, low, 1)
+            self._walk(2, high, -1)
 
     def _walk(self, steps: int, start: int, way: int) -> None:
         """Look at the place so many steps from a cut's far side, past its near side."""

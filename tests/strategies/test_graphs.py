@@ -107,27 +107,30 @@ def allowed(orders, label):
     return None
 
 
-def offers(line, own, label, taken):
-    """All items of a line with (tier, steps) by the rule for batches, from scratch."""
-    place = {item: at for at, item in enumerate(line)}
-    kinds = {place[i]: y == own for i, y in label.items()}
-    noted = sorted({*kinds, *(place[i] for i in taken)})
+def offers(line, kinds):
+    """Items of a line with (tier, steps), from scratch; ``kinds``: place -> of the class."""
     found = []
     for low, high in itertools.pairwise(sorted(kinds)):
         if kinds[low] == kinds[high]:
             continue
-        inside = [low, *(p for p in noted if low < p < high), high]
-        for a, b in itertools.pairwise(inside):
-            key = (0, b - a) if len(inside) == 2 else (1, (b - a + 1) // 2)
-            found += [(key, line[p]) for p in {(a + b) // 2, (a + b + 1) // 2} - {a, b}]
-        if high - low == 1:
-            for start, near, way in ((low, high, 1), (high, low, -1)):
-                here = near
-                while here in noted and (here not in kinds or kinds[here] == kinds[near]):
-                    here += way
-                if 0 <= here < len(line) and here not in noted:
-                    found.append(((1, abs(here - start)), line[here]))
+        if high - low > 1:
+            found += [((0, high - low), line[(low + high + odd) // 2]) for odd in (0, 1)]
+            continue
+        for start, near, way in ((low, high, 1), (high, low, -1)):
+            here = near
+            while kinds.get(here) == kinds[near]:
+                here += way
+            if 0 <= here < len(line) and here not in kinds:
+                found.append(((1, abs(here - start)), line[here]))
     return found
+
+
+def side(place, kinds, predicted):
+    """What both sides agree on, else what is predicted."""
+    below = [kinds[p] for p in sorted(kinds) if p < place][-1:]
+    above = [kinds[p] for p in sorted(kinds) if p > place][:1]
+    both = set(below + above)
+    return both.pop() if len(both) == 1 else predicted
 
 
 @EVERY
@@ -136,15 +139,40 @@ def offers(line, own, label, taken):
 def test_a_batch_follows_the_rule(fixture, c, seed):
     probs, known, labels = fixture(c, seed)
     picks = galaxy(probs, known, labels, 18, seeded(seed)).tolist()
-    orders = lines(torch.cat([probs, known]))
+    everything = torch.cat([probs, known])
+    orders, best = lines(everything), everything.argmax(1).tolist()
     label = {N + i: y for i, y in enumerate(labels.tolist())}
+    kinds = [{line.index(i): y == own for i, y in label.items()} for own, line in enumerate(orders)]
     lead = {i: p[0] - p[1] for i, p in enumerate(probs.topk(2).values.tolist())}
     for at, pick in enumerate(picks):
-        every = [o for own, line in enumerate(orders) for o in offers(line, own, label, picks[:at])]
+        every = [o for line, seen in zip(orders, kinds, strict=True) for o in offers(line, seen)]
         if every:
             assert pick in {item for key, item in every if key == min(every)[0]}
         else:  # nothing to bisect: the most uncertain
             assert lead[pick] <= min(lead[i] for i in lead if i not in picks[:at]) + 2e-6
+        for own, (line, seen) in enumerate(zip(orders, kinds, strict=True)):
+            place = line.index(pick)
+            seen[place] = side(place, seen, best[pick] == own)
+
+
+@pytest.mark.parametrize("cut", [3, 16, 30])
+@pytest.mark.parametrize("k", [5, 12])
+def test_a_batch_bisects_to_where_the_model_changes_its_mind(cut, k):
+    """Both ends are labelled: five picks halve the line, the others are the nearest to the cut."""
+    score = torch.linspace(-1, 1, 33) - (2 * cut - 33) / 32
+    probs = torch.stack([-score, score], 1).mul(4).softmax(1)  # of class 1 from place `cut` on
+    free = torch.arange(1, 32)
+    picks = galaxy(probs[free], probs[[0, 32]], torch.tensor([0, 1]), k, seeded())
+    low, high = 0, 32
+    for pick in free[picks].tolist():
+        if high - low > 1:
+            assert pick in {(low + high) // 2, (low + high + 1) // 2}
+            low, high = (low, pick) if pick >= cut else (pick, high)
+    assert (low, high) == (cut - 1, cut)
+    left = {*free.tolist()} - {*free[picks[:5]].tolist()}
+    for at, pick in enumerate(free[picks[5:]].tolist()):
+        far = {i: max(i - cut + 1, cut - i) for i in left - {*free[picks[5 : 5 + at]].tolist()}}
+        assert far[pick] == min(far.values())
 
 
 @EVERY
