@@ -7,6 +7,7 @@ float, which depend on batch size and hardware, decide nothing. NaN comes last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "relative_resolution",
     "soft_rank",
     "softmax",
+    "spread",
     "top_k",
 ]
 
@@ -97,23 +99,48 @@ def softmax(
     beta: float = 1.0,
     resolution: float = RESOLUTION,
 ) -> Tensor:
-    """Sampling without replacement with odds exp(beta score): scores [N] -> positions [K].
+    """Sampling without replacement with odds exp(beta score / spread): scores [N] -> positions [K].
 
-    Top-k of ``beta score + Gumbel noise``; beta is in inverse units of the score.
+    Top-k of ``beta score / spread + Gumbel noise``. The spread is the standard deviation of the
+    finite scores, so that beta has no unit and a score times any positive number, plus any number,
+    has the same odds: an item one deviation above another is e^beta times as likely. (The paper's
+    beta is in inverse units of the score; mutual informations of hundredths then leave a random
+    draw.) Equal scores are drawn at random.
 
-    Source: Kirsch et al., Stochastic Batch Acquisition (2021; TMLR 2023).
+    Source: Kirsch et al., Stochastic Batch Acquisition (2021; TMLR 2023), but for the spread.
 
     Raises:
         ValueError: beta <= 0, or more asked than there are.
     """
     check_k(scores, k)
     _check_beta("softmax", beta)
+    scale = beta / (spread(scores, resolution) or 1.0)
 
     def key(part: Tensor) -> Tensor:
         rounded = quantise(part, resolution)
-        return beta * rounded + _gumbel(rounded, generator)
+        return scale * rounded + _gumbel(rounded, generator)
 
     return _best(scores, k, generator, key)
+
+
+def spread(scores: Tensor, resolution: float = RESOLUTION) -> float:
+    """Standard deviation of the finite scores [N], rounded to ``resolution``; 0 where all tie.
+
+    >>> spread(torch.tensor([1.0, 3.0, torch.nan, -torch.inf]))
+    1.0
+    """
+    count, middle, squares, origin = 0, 0.0, 0.0, None
+    for part in scores.split(BLOCK) if len(scores) else ():
+        fine = quantise(part[part.isfinite()], resolution)
+        if not len(fine):
+            continue
+        origin = fine[0] if origin is None else origin
+        fine = fine - origin  # equal scores have no spread, to the last bit
+        own, total = float(fine.mean()), count + len(fine)
+        squares += float((fine - own).square().sum())
+        squares += (own - middle) ** 2 * count * len(fine) / total
+        middle, count = middle + (own - middle) * len(fine) / total, total
+    return math.sqrt(squares / count) if count else 0.0
 
 
 def soft_rank(

@@ -105,11 +105,13 @@ def power(score: Any = "bald", beta: float = 1.0) -> Reselected:
 
 @STRATEGIES.register("softmax", kind="classification", members=20)
 def softmax(score: Any = "bald", beta: float = 1.0) -> Reselected:
-    """Sample with odds exp(beta score) (Kirsch et al. 2021; TMLR 2023).
+    """Sample with odds exp(beta score / spread) (Kirsch et al. 2021; TMLR 2023).
+
+    The spread is the standard deviation of the pool's scores, so that units do not matter.
 
     Args:
         score: a strategy that scores, by name or specification.
-        beta: > 0, inverse temperature, in inverse units of the score.
+        beta: > 0, inverse temperature, in inverse deviations of the score.
     """
     return Reselected(score, partial(selection.softmax, beta=beta))
 
@@ -137,7 +139,9 @@ def power_bald(beta: float = 1.0) -> Reselected:
 
 @STRATEGIES.register("softmax-bald", kind="classification", members=20)
 def softmax_bald(beta: float = 1.0) -> Reselected:
-    """SoftmaxBALD: sample with odds exp(beta BALD) (Kirsch et al. 2021; TMLR 2023).
+    """SoftmaxBALD: sample with odds exp(beta BALD / spread) (Kirsch et al. 2021; TMLR 2023).
+
+    The spread is the standard deviation of the pool's scores.
 
     Args:
         beta: > 0, inverse temperature; towards 0 random, towards infinity top-k.

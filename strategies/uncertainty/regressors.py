@@ -118,7 +118,7 @@ def expected_improvement(
 
     Their equation 15. The Gaussian form is scored as its logarithm (Ament et al. 2023), which has
     the same order and still tells items apart where the value itself is next to 0; ``softmax`` over
-    it samples with odds of the value to the power of beta.
+    it samples with odds of a power of the value.
 
     Args:
         xi: improvement that counts as none, in target units.
@@ -147,9 +147,9 @@ def probability_of_improvement(
 ) -> AgainstIncumbent:
     """Most probable improvement on the best answer so far by more than xi (Kushner 1964).
 
-    The Gaussian form is scored as its logarithm (Ament et al. 2023), which has the same order and
-    still tells items apart where the value itself is next to 0; ``softmax`` over it samples with
-    odds of the value to the power of beta.
+    The Gaussian form is scored as its logarithm, as Ament et al. (2023) do with the expected
+    improvement: it has the same order and still tells items apart where the value itself is next to
+    0; ``softmax`` over it samples with odds of a power of the value.
 
     Args:
         xi: improvement that counts as none, in target units.

@@ -3,6 +3,7 @@
 import doctest
 import itertools
 import math
+import statistics
 from collections import Counter
 from functools import partial
 
@@ -145,6 +146,10 @@ def test_quantise_keeps_what_is_not_finite():
     assert float(values[3]) == pytest.approx(0.25)
 
 
+FOUR = [0.1, 0.4, 1.5, 0.8]
+SPREAD = statistics.pstdev(FOUR)
+
+
 def first_pick_odds(kernel, values, draws=4000):
     generator = seeded(7)
     count = Counter(int(kernel(values, 1, generator)[0]) for _ in range(draws))
@@ -153,15 +158,68 @@ def first_pick_odds(kernel, values, draws=4000):
 
 @pytest.mark.parametrize("beta", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize(
-    ("kernel", "weight"), [(power, lambda s, b: s**b), (softmax, lambda s, b: math.exp(b * s))]
+    ("kernel", "weight"),
+    [(power, lambda s, b: s**b), (softmax, lambda s, b: math.exp(b * s / SPREAD))],
 )
 def test_first_pick_follows_its_odds(kernel, weight, beta):
-    values = torch.tensor([0.1, 0.4, 1.5, 0.8])
+    values = torch.tensor(FOUR)
     weights = [weight(s, beta) for s in values.tolist()]
     got = first_pick_odds(partial(kernel, beta=beta), values)
     for have, own in zip(got, weights, strict=True):
         want = own / sum(weights)
         assert abs(have - want) < 5 * math.sqrt(want * (1 - want) / 4000) + 1e-9
+
+
+UNITS = pytest.mark.parametrize("unit", [1e-2, 0.3, 1.0, 7.0, 1e6])
+ZERO = pytest.mark.parametrize("zero", [-50.0, 0.0, 3.0])
+
+
+@UNITS
+@ZERO
+@pytest.mark.parametrize("beta", [0.5, 1.0, 8.0])
+def test_softmax_does_not_see_the_unit_and_the_zero_of_a_score(unit, zero, beta):
+    values = scores(300).double()
+    for k in (1, 20, 300):
+        want = softmax(values, k, seeded(k), beta=beta)
+        got = softmax(unit * values + zero, k, seeded(k), beta=beta, resolution=1e-6 * unit)
+        assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3, 1.0, 1e9])
+def test_softmax_of_a_relative_score_has_no_unit(scale):
+    values = scores(40).double() * scale
+    rows = softmax(values, 9, seeded(), resolution=selection.relative_resolution(values))
+    want = softmax(
+        values / scale, 9, seeded(), resolution=selection.relative_resolution(values / scale)
+    )
+    assert torch.equal(rows, want)
+
+
+def test_softmax_prefers_high_scores_however_small_they_are():
+    """Mutual informations of hundredths of a nat: the best tenth is drawn far more often."""
+    values = torch.cat([torch.zeros(90), torch.full((10,), 0.01)])
+    share = sum(int((softmax(values, 10, seeded(s)) >= 90).sum()) for s in range(50)) / 500
+    weight = math.exp(1 / 0.3)  # the deviation of a tenth of ones is 0.3
+    first = 10 * weight / (10 * weight + 90)
+    assert 0.5 < share < first + 0.05
+
+
+@pytest.mark.parametrize("n", [1, 5, selection.BLOCK, selection.BLOCK + 1, 3 * selection.BLOCK + 7])
+def test_spread_is_the_deviation_of_the_finite_scores(n):
+    values = 3 + torch.randn(n, generator=seeded()).double()
+    want = float(quantise(values).std(correction=0))
+    assert selection.spread(values) == pytest.approx(want, rel=1e-9, abs=1e-12)
+    holes = torch.cat([values, torch.tensor([torch.nan, torch.inf, -torch.inf]).double()])
+    assert selection.spread(holes) == pytest.approx(want, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, 1 / 3, 1e9, -1e-9])
+def test_equal_scores_have_no_spread_and_are_drawn_at_random(value):
+    values = torch.full((9,), value, dtype=torch.float64)
+    assert selection.spread(values) == 0
+    assert selection.spread(values[:0]) == 0
+    assert selection.spread(values * torch.nan) == 0
+    assert len({int(softmax(values, 1, seeded(s))[0]) for s in range(60)}) == 9
 
 
 def test_power_batches_are_sampling_without_replacement():
