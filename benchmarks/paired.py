@@ -12,8 +12,8 @@ which all classes are alike, in per cent: the mean over the fits after the first
 after the last. Intervals are the referee's (95 %, bootstrap of the paired differences).
 
 Results are appended to a file; what stands there already, under the same settings, is not run
-again. ``--before`` compares with another file, of the same names and settings, too. A data set of one's
-own is a function seed -> :class:`Data` under ``@data(name)``.
+again. ``--before`` compares with another file, of the same names and settings, too. A data set of
+one's own is a function seed -> :class:`Data` under ``@data(name)``.
 """
 
 from __future__ import annotations

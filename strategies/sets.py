@@ -7,8 +7,10 @@ with NaN or infinite values are set aside and come last; the labelled set is fet
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,17 +21,30 @@ from .score_strategy import Described, acquired
 from .selection import check_k, shuffled
 
 __all__ = [
+    "A_PICK",
+    "Picked",
     "SetStrategy",
     "choose_rows",
     "closest",
     "covered",
     "covered_embedding",
+    "drawn_rows",
+    "looked_at",
     "mean_probs",
     "unit",
     "usable",
 ]
 
 BLOCK = 2**22  # elements looked at together: 32 MiB of float64
+A_PICK = 10  # candidates a pick that a choice among a part of the pool looks at, at least
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What a ``pick`` gives that has something to say of its choice."""
+
+    rows: Tensor  # [K]
+    notes: Mapping[str, Any] = field(default_factory=dict)  # plain values, for the journal
 
 
 class SetStrategy(Described):
@@ -40,7 +55,7 @@ class SetStrategy(Described):
     members: ClassVar[str] = "one"
     privileged: ClassVar[bool] = False
 
-    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
+    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor | Picked:
         """Rows [K] of a pool of at least ``k`` candidates, all finite; k >= 1."""
         raise NotImplementedError
 
@@ -50,8 +65,41 @@ class SetStrategy(Described):
         Raises:
             ValueError: more asked than there are.
         """
-        rows = choose_rows(self.pick, candidates, k, generator)
-        return acquired(candidates, rows, candidates.scores)
+        notes: dict[str, Any] = {}
+
+        def pick(pool: Pool, k: int, generator: torch.Generator) -> Tensor:
+            found = self.pick(pool, k, generator)
+            if isinstance(found, Tensor):
+                return found
+            notes.update(found.notes)
+            return found.rows
+
+        rows = choose_rows(pick, candidates, k, generator)
+        return replace(acquired(candidates, rows, candidates.scores), notes=notes)
+
+
+def drawn_rows(n: int, most: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """At most ``most`` of n rows, drawn without repetition, ascending; all of fewer."""
+    if n <= most:
+        return torch.arange(n, device=device)
+    return shuffled(n, generator, device)[:most].sort().values
+
+
+def looked_at(name: str, count: int, total: int, mend: str) -> dict[str, int]:
+    """The note of how many candidates a choice looked at; warns where that is not all of them.
+
+    Args:
+        name: of the strategy.
+        count: candidates that it compares with each other.
+        total: candidates that it could.
+        mend: what to do to have all of them looked at.
+    """
+    if count < total:
+        warnings.warn(
+            f"{name} looks at {count:,} of {total:,} candidates, drawn at random; {mend}",
+            stacklevel=2,
+        )
+    return {"looked at": count}
 
 
 def choose_rows(

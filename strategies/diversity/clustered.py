@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_al.records import Pool
 
 from ..selection import quantise, relative_resolution, shuffled
-from ..sets import SetStrategy, closest
+from ..sets import A_PICK, Picked, SetStrategy, closest, drawn_rows, looked_at
 from ..strategy_registry import STRATEGIES
 
 __all__ = ["KMeans", "Representative", "representatives"]
@@ -77,7 +77,7 @@ class Representative(SetStrategy):
     More clusters than k: the largest k. Fewer: see :func:`representatives`; items that the
     clusterer calls noise (-1) are no cluster and come last. Many clusterers compare all pairs, so
     in a pool of more than ``limit`` items that many, drawn from it, are clustered, and the others
-    join the cluster whose centre is nearest.
+    join the cluster whose centre is nearest. The acquisition's notes say how many were clustered.
 
     Source: Xu et al. (2003); the RepresentativeSampling strategy of Scherer et al., PyRelationAL
     (2022).
@@ -85,7 +85,7 @@ class Representative(SetStrategy):
     Args:
         clusterer: a class of ``sklearn.cluster`` by name.
         arguments: for it; ``n_clusters`` (default k) and ``random_state`` are filled in.
-        limit: items that are clustered at most, but never less than k.
+        limit: items that are clustered at most, but at least ten a pick.
     """
 
     clusterer: str = "KMeans"
@@ -96,15 +96,19 @@ class Representative(SetStrategy):
         if self.limit < 1:
             raise ValueError(f"limit is at least 1, got {self.limit}; 20_000 is the default")
 
-    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
+    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Picked:
         """The hearts of the clusters."""
         points = pool.embedding
+        drawn = drawn_rows(len(points), max(self.limit, A_PICK * k), generator, points.device)
+        mend = "raise limit to have more clustered; the others join the nearest centre"
+        notes = looked_at("representative", len(drawn), len(points), mend)
+        return Picked(self._hearts(points, drawn, k, generator), notes)
+
+    def _hearts(self, points: Tensor, drawn: Tensor, k: int, generator: torch.Generator) -> Tensor:
+        """Rows [K] at the hearts of the clusters of the drawn ones."""
         if len(points) == 1:  # some clusterers refuse a single item
             return torch.zeros(1, dtype=torch.int64, device=points.device)
-        some = points
-        if len(points) > max(self.limit, k):
-            drawn = shuffled(len(points), generator, points.device)[: max(self.limit, k)]
-            some = points[drawn.sort().values]
+        some = points[drawn]
         clusterer = self._build(min(k, len(points)), _seed(generator))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of fewer clusters than asked: they are filled up

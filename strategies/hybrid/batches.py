@@ -14,9 +14,10 @@ from lightning_al import measures
 from lightning_al.records import Context, Pool, Predictions
 
 from ..kernels.batch_bald import batch_bald
+from ..kernels.linkage import LIMIT, average_linkage
 from ..kernels.plus_plus import badge
 from ..selection import check_k, shuffled, top_k
-from ..sets import SetStrategy, mean_probs
+from ..sets import Picked, SetStrategy, mean_probs
 from ..strategy_registry import STRATEGIES
 
 __all__ = ["Badge", "BatchBald", "ClusterMargin"]
@@ -91,23 +92,24 @@ class ClusterMargin(SetStrategy):
 
     Round robin from the smallest cluster on.
     The ``factor * k`` items of smallest margin are clustered by average linkage into groups of
-    ``cluster_size`` on average; then each group in turn, smallest first, gives a random item. The
-    original clusters the whole pool once, before the first round; here the shortlist is clustered
-    under the current embedding.
+    ``cluster_size`` on average, and into k at least; then each group in turn, smallest first, gives
+    a random item. The original clusters the whole pool once, before the first round; here the
+    shortlist is clustered under the current embedding. With many more clusters than picks (the
+    original's, or a smaller ``cluster_size``) the smallest are odd items far from all others.
 
     Source: Citovsky et al., Batch Active Learning at Scale (2021).
 
     Args:
         factor: length of the shortlist as a multiple of k.
-        cluster_size: mean number of items a cluster; more than ``factor`` leaves fewer clusters
-            than picks.
-        limit: length of the shortlist at most (its pairwise distances are held: 8 bytes a pair
-            and half of that again), but never less than k.
+        cluster_size: mean number of items a cluster; below ``factor`` there are more clusters than
+            picks.
+        limit: items all pairs of which are compared (4 bytes a pair, and as much again); a longer
+            shortlist is split into groups of near items first (:func:`average_linkage`).
     """
 
     factor: float = 10.0
     cluster_size: float = 10.0
-    limit: int = 5_000
+    limit: int = LIMIT
 
     needs: ClassVar[tuple[str, ...]] = ("probs", "embedding")
 
@@ -126,34 +128,20 @@ class ClusterMargin(SetStrategy):
             partial(measures.of_mean, measures.margin), probs, mask=batch.mask
         )
 
-    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
+    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Picked:
         """Round robin over the clusters of the shortlist."""
         if pool.scores is None:
             raise ValueError(f"{self!r} shortens by score, but the candidates carry no scores")
-        length = min(len(pool), max(k, min(math.ceil(self.factor * k), self.limit)))
+        length = min(len(pool), math.ceil(self.factor * k))
         short = top_k(pool.scores, length, generator)
         cluster = average_linkage(
-            pool.embedding[short], math.ceil(len(short) / self.cluster_size), generator
+            pool.embedding[short],
+            max(k, math.ceil(length / self.cluster_size)),
+            generator,
+            limit=self.limit,
         )
-        return short[round_robin(cluster, k, generator)]
-
-
-def average_linkage(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """Agglomerative clustering by mean Euclidean distance: [n, E] -> cluster [n], 0 to m - 1.
-
-    Equal distances merge in an order that the generator draws. Holds all pairs: n of thousands.
-    """
-    from sklearn.cluster import AgglomerativeClustering
-
-    clusters = max(1, min(clusters, len(points)))
-    label = torch.zeros(len(points), dtype=torch.int64)
-    if clusters == 1:
-        return label.to(points.device)
-    order = shuffled(len(points), generator, points.device)
-    moved = (points - points.mean(0))[order].double().cpu()
-    tree = AgglomerativeClustering(n_clusters=clusters, linkage="average").fit(moved.numpy())
-    label[order.cpu()] = torch.as_tensor(tree.labels_, dtype=torch.int64)
-    return label.to(points.device)
+        rows = short[round_robin(cluster, k, generator)]
+        return Picked(rows, {"looked at": length})
 
 
 def round_robin(cluster: Tensor, k: int, generator: torch.Generator) -> Tensor:

@@ -11,8 +11,15 @@ from torch.nn.functional import logsigmoid
 from lightning_al.records import Pool
 
 from ..kernels.k_center import k_center_greedy
-from ..selection import shuffled
-from ..sets import SetStrategy, covered_embedding, unit
+from ..sets import (
+    A_PICK,
+    Picked,
+    SetStrategy,
+    covered_embedding,
+    drawn_rows,
+    looked_at,
+    unit,
+)
 from ..strategy_registry import STRATEGIES
 
 __all__ = ["CoreGCN", "Graph", "hidden_features"]
@@ -40,7 +47,8 @@ class CoreGCN(SetStrategy):
         dropout: share of hidden features that is dropped while it learns.
         balance: weight of the unlabelled in the loss.
         limit: of a larger pool this many items, drawn from it, are candidates and nodes (the
-            authors take 10,000 whatever the pool), but never less than k.
+            authors take 10,000 whatever the pool), but at least ten a pick. The acquisition's notes
+            say how many.
     """
 
     hidden: int = 128
@@ -63,17 +71,15 @@ class CoreGCN(SetStrategy):
                 f"{self.dropout}, {self.balance} and {self.learning_rate}"
             )
 
-    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
+    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Picked:
         """k-center on hidden features."""
         points, labelled = pool.embedding, covered_embedding(pool)
-        rows = torch.arange(len(points), device=points.device)
-        if len(points) > max(self.limit, k):
-            drawn = shuffled(len(points), generator, points.device)[: max(self.limit, k)]
-            rows = drawn.sort().values
+        rows = drawn_rows(len(points), max(self.limit, A_PICK * k), generator, points.device)
         nodes = torch.cat([points[rows].float(), labelled.float()])
         seen = hidden_features(nodes, len(labelled), generator, self)
         some = k_center_greedy(seen[: len(rows)], seen[len(rows) :], k, generator)
-        return rows[some]
+        mend = "raise limit to have more as nodes"
+        return Picked(rows[some], looked_at("core-gcn", len(rows), len(points), mend))
 
 
 class Graph:
