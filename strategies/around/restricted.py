@@ -65,7 +65,7 @@ class PerClassQuota(_Around):
     open class has items left, the rest comes from the others. The predicted class is the best
     one of the members' mean; keeps the probabilities [N, S, C].
 
-    Source: Bengar, van de Weijer, Laria Fuentes and Raducanu (2022), who balance predicted
+    Source: Bengar, van de Weijer, Lopez Fuentes and Raducanu (2022), who balance predicted
     classes by an optimisation; a quota is its greedy form.
 
     Args:

@@ -194,7 +194,7 @@ class ProbCover(SetStrategy):
 class MaxHerding(SetStrategy):
     """MaxHerding: generalised coverage of the pool (Bae et al. 2024).
 
-    Greedy, under a Gaussian similarity.
+    Greedy, under a Gaussian similarity of the embeddings as they are, not at unit length.
 
     Source: Bae, Noh and Sutherland, Generalized Coverage for More Robust Low-Budget Active
     Learning (2024).

@@ -48,7 +48,8 @@ class UHerding(SetStrategy):
     Maximises ``sum over x of U(x) max over chosen or labelled a of exp(-|x - a|^2 / width^2)``.
     The width is the smallest distance (not 0) between labelled items, so that it shrinks while
     labels are bought and the choice goes from coverage to uncertainty. Where all uncertainties
-    are 0, or nothing is labelled yet, all items count alike, as in ``max-herding``.
+    are 0, or nothing is labelled yet, all items count alike, as in ``max-herding`` (which takes
+    embeddings as they are, and another width).
 
     The paper finds the temperature on a held-out part of the labelled set after training on the
     rest. The network is not trained again here: a linear head on its embedding is, five-fold, and

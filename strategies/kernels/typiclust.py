@@ -45,11 +45,12 @@ def typiclust(
     mean distance to its ``neighbours`` nearest pool items in the cluster (all others, where it
     has fewer).
 
-    k-means runs ``iterations`` rounds on a sample of ``per_centre`` items a cluster (the original:
-    scikit-learn to convergence on all); then every item joins its nearest centre. Ties by the
-    generator. In a cluster of more than ``limit`` items neighbours come from an index (faiss, cells
-    of about the root of the cluster's size), which may miss some: of n items each is compared with
-    about 8 sqrt(n) instead of n. The index holds a copy of such a cluster's items.
+    k-means runs ``iterations`` rounds on a sample of ``per_centre`` items a cluster; then every
+    item joins its nearest centre. (The original clusters all items by scikit-learn: KMeans up to 50
+    clusters, MiniBatchKMeans above.) Ties by the generator. In a cluster of more than ``limit``
+    items neighbours come from an index (faiss, cells of about the root of the cluster's size),
+    which may miss some: of n items each is compared with about 8 sqrt(n) instead of n. The index
+    holds a copy of such a cluster's items.
 
     Source: Hacohen, Dekel and Weinshall, Active Learning on a Budget (2022), section 3.
 
