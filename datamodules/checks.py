@@ -24,6 +24,7 @@ __all__ = [
     "measured",
     "not_empty",
     "one_an_item",
+    "oracle_answers",
     "repeatable",
     "same_length",
 ]
@@ -58,7 +59,8 @@ def finite_inputs(items: Items) -> None:
             continue
         # a sum is finite only if every term is, and costs one pass without a mask
         for start in range(0, len(tensor), 65536):
-            block = tensor[start : start + 65536].flatten(1)
+            block = tensor[start : start + 65536]
+            block = block.flatten(1) if block.ndim > 1 else block[:, None]
             if bool(block.sum().isfinite()):
                 continue
             bad = (~block.isfinite().all(1)).nonzero().flatten() + start
@@ -153,6 +155,27 @@ def answers(
         raise ValueError(f"answers 'y' must be whole numbers like the labels, got {y.dtype}")
     if classes is not None and not y.is_floating_point():
         _known_classes(index, y, classes)
+
+
+def oracle_answers(data: Any, index: Tensor, found: Answers) -> None:
+    """Refuse answers of items [K] that cannot be the labels of a data module.
+
+    Raises:
+        TypeError: no answers.
+        ValueError: answers that are missing, not finite, or outside the classes.
+    """
+    if not isinstance(found, Answers):
+        raise TypeError(
+            f"an oracle gives Answers(values={{'y': labels}}), got {type(found).__name__}"
+        )
+    one_an_item(index, found)
+    given = ~(found.mask("pending", len(index)) | found.mask("refused", len(index)))
+    values = {n: v[given] for n, v in found.values.items()}
+    data.state.answers.check(index[given], values)
+    several = len(data.outcomes) > 1
+    if several:
+        measured(index[given], values, data.outcomes.names)
+    answers(index[given], values, data.classes, None if several else data._example_label())
 
 
 def one_an_item(index: Tensor, answers: Answers) -> None:

@@ -15,11 +15,13 @@ from torch.utils.data import default_collate
 from lightning_al.randomness import seeded
 from lightning_al.records import label_place, named_label, with_label, without_label
 
+from .kept_labels import KeptLabels
 from .splits import base_positions, spread
 from .tensors import TensorItems, as_tensor_items
 
 __all__ = ["Items", "no_label", "parts_that_count"]
 
+READ = 256  # items that are read at once for their labels
 ALIKE = 16  # items whose own labels are compared with what lies beside the data set
 
 
@@ -54,7 +56,7 @@ class Items:
         self.foreign = collate is not None
         self.label, self.names = label, names
         self.stand_in: Any = 0  # label of items that have none, where a collation wants one
-        self._kept: dict[int, Tensor] = {}  # labels that were read
+        self._kept: KeptLabels | None = None  # labels that were read
         self._labelled: bool | None = None if label is not None else False
         if self.tensors is not None and label is not None:
             self._labelled = self.tensors.targets is not None
@@ -196,18 +198,15 @@ class Items:
             return self.tensors.targets[index]
         if (known := self._told) is not None:
             return known[index]
-        rows = index.tolist()
-        unread = [row for row in dict.fromkeys(rows) if row not in self._kept]
-        if unread:
+        if self._kept is None:
+            self._kept = KeptLabels(len(self))
+        unread = self._kept.unread(index)
+        if len(unread):
             with seeded(0, 0, "labels"):  # nothing random of an item may move what is drawn later
-                self._keep(unread)
-        return torch.stack([self._kept[row] for row in rows])
-
-    def _keep(self, rows: list[int]) -> None:
-        for start in range(0, len(rows), 256):
-            some = rows[start : start + 256]
-            for row, item in zip(some, self.read(torch.tensor(some)), strict=True):
-                self._kept[row] = _as_label(self.label_of(item), row)
+                for some in unread.split(READ):
+                    pairs = zip(self.read(some), some.tolist(), strict=True)
+                    self._kept.add(some, [_as_label(self.label_of(i), row) for i, row in pairs])
+        return self._kept.get(index)
 
     @cached_property
     def _told(self) -> Tensor | None:

@@ -22,6 +22,7 @@ from .drawing import hold, initial_positions
 from .feeding import eval_loader, pool_loader, shuffled_loader, train_loader
 from .item_pictures import image_of
 from .opening import opened
+from .plain_answers import plain_answers
 from .portraits import content_digests, portrait_of
 from .views import Bare, Batches, Labelled, batches
 from .weighting import Share, repeated, require_labelled, share_of
@@ -225,19 +226,7 @@ class PoolDataModule(LightningDataModule):
             TypeError: no answers.
             ValueError: answers that are missing, not finite, or outside the classes.
         """
-        if not isinstance(answers, Answers):
-            raise TypeError(
-                f"an oracle gives Answers(values={{'y': labels}}), got {type(answers).__name__}"
-            )
-        checks.one_an_item(index, answers)
-        given = ~(answers.mask("pending", len(index)) | answers.mask("refused", len(index)))
-        values = {n: v[given] for n, v in answers.values.items()}
-        self.state.answers.check(index[given], values)
-        several = len(self.outcomes) > 1
-        if several:
-            checks.measured(index[given], values, self.outcomes.names)
-        own = None if several else self._example_label()
-        checks.answers(index[given], values, self.classes, own)
+        checks.oracle_answers(self, index, answers)
 
     def _example_label(self) -> Tensor | None:
         """A label [1, ...] that the data set itself carries, if any."""
@@ -364,10 +353,12 @@ class PoolDataModule(LightningDataModule):
 
     def answer(self, index: int) -> Any:
         """Label of a labelled item as a plain value, with its class name where there is one."""
-        label = self.labels(torch.tensor([index]))[0]
-        if self.class_names is not None and label.ndim == 0 and not label.is_floating_point():
-            return str(self.class_names[int(label)])
-        return label.tolist()
+        return plain_answers(self, torch.tensor([index]))[0]
+
+    def answers_to(self, index: Tensor) -> list[Any]:
+        """The same of several items [K]; by :meth:`answer` where a subclass has its own."""
+        own = type(self).answer is not PoolDataModule.answer
+        return [self.answer(i) for i in index.tolist()] if own else plain_answers(self, index)
 
     # --- state -------------------------------------------------------------------------------
 

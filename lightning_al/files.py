@@ -33,7 +33,7 @@ BROKEN = (errno.EIO,)
 
 
 @contextmanager
-def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
+def replacing(path: str | Path, size: int | None = None, *, sync: bool = True) -> Iterator[Path]:
     """A temporary neighbour of ``path`` that takes its place when the block ends well.
 
     A crash at any moment leaves the old file or the new one. Folders that are missing are made;
@@ -42,6 +42,8 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     Args:
         path: of the file.
         size: bytes that are to be written, where that is known; for messages.
+        sync: wait until it lies on the disk; without, it may be empty after a loss of power, which
+            will do for what is made again from the journal.
 
     Raises:
         OSError: the disk would not take it; the message names the file and how much it was.
@@ -52,8 +54,9 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
+            if sync:
+                with open(temporary, "rb+") as file:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             with suppress(OSError):  # on a disk that takes nothing there is nothing to remove

@@ -10,7 +10,7 @@ from lightning_al.files import if_writable
 
 from .history import History
 from .records import Round
-from .round_tables import AcquiredItem, acquired_items, write_acquired_csv, write_metrics_csv
+from .round_tables import AcquiredItem, AcquiredTable, acquired_items, write_metrics_csv
 from .sinks import sink_for
 
 if TYPE_CHECKING:
@@ -23,9 +23,10 @@ __all__ = ["RoundLog"]
 class RoundLog:
     """Observer: ``metrics.csv``, ``acquired.csv``, and ``al/*`` values and tables in the loggers.
 
-    The two files are always written, and rebuilt whole from the committed rounds, so that they are
-    right after a resume. The loggers get ``al/n_labelled``, ``al/test/accuracy``,
-    ``al/seconds_fit``, … over the number of labels, and what each round bought.
+    The two files are always written; a run that goes on rebuilds them whole from the committed
+    rounds, so that they are right whatever ended it. The loggers get ``al/n_labelled``,
+    ``al/test/accuracy``, ``al/seconds_fit``, … over the number of labels, and what each round
+    bought.
 
     Args:
         loggers: the run's Lightning loggers, the objects the Trainers log to.
@@ -39,18 +40,17 @@ class RoundLog:
         self._sinks = [sink for logger in loggers if (sink := sink_for(logger)) is not None]
         self._run_dir = Path()
         self._rounds: list[Round] = []
-        self._items: list[AcquiredItem] = []
-        self._listed = 0  # rounds whose items are in _items
+        self._table = AcquiredTable(self._run_dir)
 
     def run_started(self, plan: Mapping[str, Any], done: Sequence[Round]) -> None:
         """Take over the rounds of before; ``plan["datamodule"]``, if there, completes the items."""
         self._run_dir = Path(plan["run_dir"])
-        self._rounds, self._items, self._listed = list(done), [], 0
+        self._rounds, self._table = list(done), AcquiredTable(self._run_dir)
         if done:
             with if_writable(self._run_dir):  # a run that is over may lie on a disk that is closed
                 write_metrics_csv(self._run_dir, self._rounds)
                 if plan.get("datamodule") is not None:
-                    self._list_items(plan["datamodule"])
+                    self._list_again(plan["datamodule"])
         for sink in self._sinks:
             sink.start(self._rounds)
 
@@ -61,8 +61,9 @@ class RoundLog:
         """Write the round everywhere."""
         self._rounds.append(round)
         write_metrics_csv(self._run_dir, self._rounds)
-        self._list_items(datamodule)
-        items = [item for item in self._items if item.answered == round.round]
+        items = acquired_items(round, datamodule)
+        if not self._table.add(items):
+            self._list_again(datamodule)
         images = self._images(items, datamodule) if self._sinks else {}
         for sink in self._sinks:
             sink.write(round, items, images)
@@ -70,11 +71,9 @@ class RoundLog:
     def run_ended(self, history: History) -> None:
         """Nothing is open here; the one who built the loggers closes them."""
 
-    def _list_items(self, datamodule: Any) -> None:
-        for round in self._rounds[self._listed :]:
-            self._items += acquired_items(round, datamodule)
-        self._listed = len(self._rounds)
-        write_acquired_csv(self._run_dir, self._items)
+    def _list_again(self, datamodule: Any) -> None:
+        found = [item for round in self._rounds for item in acquired_items(round, datamodule)]
+        self._table.rewrite(found)
 
     def _images(self, items: Sequence[AcquiredItem], datamodule: Any) -> dict[int, Image]:
         thumbnail = getattr(datamodule, "thumbnail", None) or (lambda _: None)
