@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_al.assembly.parser import parse
-from lightning_al.policies import Policy
+from lightning_al.policies import Card, Policy
+from lightning_al.policies.gate import checks
 from lightning_al.policies.policy import SHIPPED
 from lightning_al.policies.training_progress import simulator_of
 from lightning_al.policies.training_record import Schedule, policy_of, read_checkpoint, read_metrics
@@ -84,12 +85,15 @@ def policy_command(words: Sequence[str]) -> Policy | list[str]:
         note=known.note,
     )
     path = policy.save(known.out)
-    policy = Policy.load(path)  # as its users will
+    policy = Policy.load(path, unchecked=True)  # as its users will
     training = policy.card.training
     print(training["summary"])
     if training["final_loss"] is None:
         print("its last losses are not known: give the metrics.csv of the training with --metrics")
     print(policy_table({path.stem: policy}), end="")
+    for check in checks(policy.card):
+        if not check.passed:
+            print(f"{check}: it is loaded with unchecked=True alone")
     print(f"policy  {path}\ncard    {path.with_suffix('.json')}")
     return policy
 
@@ -98,7 +102,7 @@ def policy_table(policies: dict[str, Policy]) -> str:
     """Names and what their cards say, a line each."""
     if not policies:
         return "no policies are shipped; `lightning-al configs` lists what can be pretrained\n"
-    rows = [("name", "D", "safe", "history", "budget", "steps", "final loss")]
+    rows = [("name", "D", "safe", "safe share", "history", "budget", "steps", "final loss")]
     for name, policy in policies.items():
         card, training = policy.card, policy.card.training
         steps, planned = training.get("steps"), training.get("planned_steps")
@@ -108,6 +112,7 @@ def policy_table(policies: dict[str, Policy]) -> str:
                 name,
                 str(card.settings["dimension"]),
                 "yes" if card.settings.get("safe") else "no",
+                _kept(card),
                 str(card.history),
                 str(card.budget),
                 "?" if steps is None else f"{steps} of {planned or '?'}",
@@ -125,10 +130,22 @@ def policy_table(policies: dict[str, Policy]) -> str:
     return "\n".join([*lines, ""])
 
 
+def _kept(card: Card) -> str:
+    """The share of safe queries that was measured, and whether it keeps the promise."""
+    if not card.settings.get("safe"):
+        return ""
+    found = checks(card)
+    if not found:
+        return "?"
+    (check,) = found
+    said = f"{100 * check.found:.1f} %"
+    return said if check.passed else f"{said} < {100 * check.least:g} %: unchecked"
+
+
 def _shipped() -> dict[str, Policy]:
     folder = Path(str(files("lightning_al.policies"))) / SHIPPED
     names = sorted(p.stem for p in folder.glob("*.json")) if folder.is_dir() else []
-    return {name: Policy.load(folder / f"{name}.json") for name in names}
+    return {name: Policy.load(folder / f"{name}.json", unchecked=True) for name in names}
 
 
 def _free(out: Path, overwrite: bool) -> None:

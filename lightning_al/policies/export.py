@@ -18,9 +18,11 @@ from torch import Tensor
 
 from .card import Card
 from .fused import Fused
+from .gate import pass_or_refuse
 from .graphs import Graph, flexible_policy, set_policy
 from .limits import Limits
 from .networks import FlexiblePolicy, PolicyNetwork
+from .scales import Outcomes
 
 __all__ = ["Exported", "write"]
 
@@ -34,6 +36,7 @@ class Exported:
 
     def __init__(self, session: Any, card: Card) -> None:
         self.card, self._session = card, session
+        self._outcomes = Outcomes()
         settings = card.settings
         self._limits = Limits(
             settings["dimension"],
@@ -45,17 +48,19 @@ class Exported:
         self._aware = settings["budget_aware"]
 
     @classmethod
-    def load(cls, path: str | Path, threads: int = 1) -> Exported:
+    def load(cls, path: str | Path, threads: int = 1, *, unchecked: bool = False) -> Exported:
         """The policy that :meth:`Policy.export` wrote.
 
         Args:
             path: the file.
             threads: of onnxruntime; more than one is worth it for many users at once only.
+            unchecked: see :meth:`Policy.load`.
 
         Raises:
             ImportError: onnxruntime is missing.
             LookupError: no such file.
-            ValueError: damaged, not written by this package, or of another format.
+            ValueError: damaged, not written by this package, of another format, or a policy that
+                falls short of what its card promises.
         """
         runtime = _needed("onnxruntime")
         path = Path(path)
@@ -84,11 +89,13 @@ class Exported:
             raise ValueError(
                 f"{path} is not as it was written: its hash is another one; export it again"
             )
+        pass_or_refuse(card, path.name, unchecked)
         return cls(session, card)
 
     def query(self, x: Any, y: Any, budget: Any, z: Any = None) -> Tensor:
-        """The next query [D], or [B, D]; arguments and errors are those of :meth:`Policy.query`."""
+        """The next query [D], or [B, D]; as :meth:`Policy.query`, errors and warnings too."""
         points, single = self._limits.points(x, y, z)
+        self._outcomes = Outcomes(said=self._outcomes.said).told(points, self._limits.outcomes)
         left = self._limits.left(budget, len(points))
         feed = {"points": points, "budget": left} if self._aware else {"points": points}
         found = torch.from_numpy(self._session.run(None, feed)[0])

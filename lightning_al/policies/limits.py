@@ -33,6 +33,11 @@ class Limits:
     history: int
     budget: int
 
+    @property
+    def outcomes(self) -> int:
+        """Outcomes of a point: y, or y and z."""
+        return 1 + self.safe
+
     def points(self, x: Any, y: Any, z: Any = None) -> tuple[NDArray[np.float32], bool]:
         """Points and outcomes side by side, [B, n, D + 1] or [B, n, D + 2]; whether B was left out.
 

@@ -19,9 +19,11 @@ from torch import Tensor
 from .card import FORMAT, Card
 from .export import Exported, write
 from .fused import Fused, fuse
+from .gate import pass_or_refuse
 from .layers import settle
 from .limits import Limits, array
 from .networks import FlexiblePolicy, History, PolicyNetwork, SetPolicy
+from .scales import Outcomes
 
 __all__ = ["FORMAT", "Card", "Policy", "Session"]
 
@@ -41,6 +43,7 @@ class Policy:
     def __init__(self, network: PolicyNetwork, card: Card) -> None:
         self.network, self.card = copy.deepcopy(network).eval().requires_grad_(False).cpu(), card
         flexible = isinstance(network, FlexiblePolicy)
+        self._outcomes = Outcomes()
         self._limits = Limits(network.dimension, network.safe, flexible, card.history, card.budget)
         self._engine: Fused | _Whole
         if type(self.network) is SetPolicy:
@@ -73,16 +76,22 @@ class Policy:
         return cls(network, Card(kind, spec["init_args"], history, budget, training))
 
     @classmethod
-    def load(cls, name: str | Path) -> Policy:
+    def load(cls, name: str | Path, *, unchecked: bool = False) -> Policy:
         """A policy of this package by name, or one's own by the path of either of its files.
+
+        Args:
+            name: or path.
+            unchecked: take one, too, that was measured to fall short of what its card promises.
 
         Raises:
             LookupError: no such policy.
-            ValueError: files that are damaged, do not go together, or are of another format.
+            ValueError: files that are damaged, do not go together, or are of another format; a
+                policy that falls short of its promise, such as a share of safe queries.
         """
         path = _locate(name)
         text = path.with_suffix(".json")
         card = Card.read(text.read_bytes(), str(text))
+        pass_or_refuse(card, path.with_suffix("").name, unchecked)
         weights = path.with_suffix(".safetensors")
         if not weights.is_file():
             raise LookupError(f"{path.with_suffix('.json')} has no {weights.name} beside it")
@@ -128,8 +137,12 @@ class Policy:
         Raises:
             ValueError: points outside the box, NaN, wrong shapes, a z missing or too many, more
                 history than the policy was trained on, or a budget that is spent or too large.
+
+        Warns:
+            UserWarning: y or z lies far from what the policy was trained on; once a policy.
         """
         points, single = self._limits.points(x, y, z)
+        self._outcomes = Outcomes(said=self._outcomes.said).told(points, self._limits.outcomes)
         left = torch.from_numpy(self._limits.left(budget, len(points)))
         query = self._engine.query(torch.from_numpy(points), left)
         return query[0] if single else query
@@ -144,7 +157,8 @@ class Policy:
             ImportError: onnx or onnxruntime is missing.
             NotImplementedError: a network of one's own.
         """
-        return Exported.load(write(self.network, self._engine, self.card, path))
+        path = write(self.network, self._engine, self.card, path)
+        return Exported.load(path, unchecked=True)
 
     def session(self, budget: int) -> Session:
         """A session of one user who may ask `budget` times."""
@@ -164,6 +178,7 @@ class Session:
         self._lefts = torch.arange(1, int(policy._limits.left(budget, 1)[0]) + 1)
         self.budget = len(self._lefts)
         self._state: Any = None
+        self._outcomes = Outcomes()
         self.told = 0
 
     @torch.inference_mode()
@@ -172,6 +187,9 @@ class Session:
 
         Raises:
             ValueError: see :meth:`Policy.query`.
+
+        Warns:
+            UserWarning: y or z lies far from what the policy was trained on; once a session.
         """
         limits, engine = self.policy._limits, self.policy._engine
         place = array("x", x)
@@ -187,6 +205,7 @@ class Session:
                 f"{self.told} and this would be the {self.told + points.shape[1]}th; begin a new "
                 "session with fewer"
             )
+        self._outcomes = self._outcomes.told(points, limits.outcomes)
         new: Any = engine.encode(torch.from_numpy(points))
         self._state = new if self._state is None else engine.join(self._state, new)
         self.told += points.shape[1]

@@ -67,6 +67,8 @@ class PolicyQuery(Described):
         standardise: scale y to mean 0 and deviation 1, and z to deviation 1 around 0, by the
             labelled points; policies are trained on such values. Off, as published: there the
             data are scaled beforehand.
+        unchecked: take a policy, too, that was measured to fall short of what its card promises,
+            such as its share of safe queries.
     """
 
     policy: str = "auto"
@@ -75,6 +77,7 @@ class PolicyQuery(Described):
     low: float | Sequence[float] = 0.0
     high: float | Sequence[float] = 1.0
     standardise: bool = False
+    unchecked: bool = False
     _memory: _Memory = field(default_factory=_Memory, init=False, repr=False, compare=False)
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -103,7 +106,8 @@ class PolicyQuery(Described):
 
         Raises:
             ValueError: more than one query asked for, no labelled point, no budget, inputs outside
-                [low, high], or what the policy refuses: too long a history, too large a budget.
+                [low, high], a policy that falls short of its promise, or what the policy refuses:
+                too long a history, too large a budget.
             LookupError: no such policy.
         """
         check_k(candidates.index, k)
@@ -160,7 +164,7 @@ class PolicyQuery(Described):
         """The policy that is meant, loaded once."""
         key = (self.policy, dimension, safe)
         if key not in self._memory.policies:
-            self._memory.policies[key] = _load(self.policy, dimension, safe)
+            self._memory.policies[key] = _load(self.policy, dimension, safe, self.unchecked)
         return self._memory.policies[key]
 
     @staticmethod
@@ -296,17 +300,17 @@ def _in_box(
     return chosen
 
 
-def _load(name: str, dimension: int, safe: bool) -> Policy:
+def _load(name: str, dimension: int, safe: bool, unchecked: bool) -> Policy:
     from lightning_al.policies import Policy, SetPolicy
 
     if name == "untrained":
         with seeded(0, 0, "untrained policy"):
             return Policy.of(SetPolicy(dimension, safe=safe), history=LIMIT, budget=LIMIT)
     if name != "auto":
-        return Policy.load(name)
+        return Policy.load(name, unchecked=unchecked)
     wanted = f"asal-{'safe-' if safe else ''}{dimension}d"
     try:
-        return Policy.load(wanted)
+        return Policy.load(wanted, unchecked=unchecked)
     except LookupError as error:
         raise LookupError(
             f"policy='auto' is {wanted}, for {dimension} inputs{' and safety' if safe else ''}: "

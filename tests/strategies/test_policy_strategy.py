@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -289,6 +290,27 @@ def test_names_of_policies(trained, tmp_path, monkeypatch):
         PolicyQuery(safety_filter="on")
     with pytest.raises(ValueError, match="gamma is a probability"):
         PolicyQuery(gamma=0)
+
+
+def test_one_that_falls_short_of_its_promise_is_asked_unchecked_alone(trained, tmp_path):
+    policy = Policy.load(trained(safe=True))
+    training = {"config": {"arguments": {"gamma": 0.05}}, "validation": {"safe": 0.5}}
+    path = str(Policy.of(policy.network, 20, 10, **training).save(tmp_path / "short"))
+    pool = world(safe=True)[0]
+    with pytest.raises(ValueError, match=r"falls short .*--strategy\.unchecked true"):
+        build("policy", policy=path).choose(pool, 1, seeded())
+    assert len(build("policy", policy=path, unchecked=True).choose(pool, 1, seeded())) == 1
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e5, 0.0), (1.0, 50.0), (1e-4, 0.0)])
+def test_targets_in_another_unit_are_spoken_of_unless_standardised(trained, scale, shift):
+    pool, _, _, targets = world(labelled=6)
+    seen = replace(pool, context=replace(pool.context, targets=scale * targets[:, 0] + shift))
+    with pytest.warns(UserWarning, match=r"y lies far .*standardise: true"):
+        build("policy", policy=trained()).choose(seen, 1, seeded())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build("policy", policy=trained(), standardise=True).choose(seen, 1, seeded())
 
 
 def test_an_untrained_policy_is_the_same_in_every_process_and_draws_nothing():

@@ -1,0 +1,88 @@
+"""What a policy has to have shown before it is used: figures of its card against what it promises.
+
+A training promises safety by its gamma, and measures on held-out simulated functions what became
+of it. A policy that fell short of its promise is refused where it is loaded, whatever its name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .card import Card
+
+__all__ = ["Check", "checks", "pass_or_refuse"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure of a card, and the least that was promised.
+
+    Args:
+        what: the figure, as a share of something.
+        found: what was measured, in [0, 1]; NaN counts as short.
+        least: what was promised.
+    """
+
+    what: str
+    found: float
+    least: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the promise is kept."""
+        return self.found >= self.least
+
+    def __str__(self) -> str:
+        return f"{self.what}: {_percent(self.found)}, promised {_percent(self.least)}"
+
+
+def checks(card: Card) -> tuple[Check, ...]:
+    """What a card promises and has measured; empty where it says too little.
+
+    A safe policy trained with tolerance gamma promises that a share of 1 - gamma of its queries is
+    safe; ``training["validation"]["safe"]`` is the share on held-out simulated functions.
+
+    >>> training = {"config": {"arguments": {"gamma": 0.05}}, "validation": {"safe": 0.264}}
+    >>> for check in checks(Card("SetPolicy", {"safe": True}, 9, 9, training)):
+    ...     print(check.passed, check)
+    False safe queries on held-out simulated functions: 26.4 %, promised 95 %
+    """
+    if not card.settings.get("safe"):
+        return ()
+    gamma = _number(card.training, "config", "arguments", "gamma")
+    safe = _number(card.training, "validation", "safe")
+    if gamma is None or safe is None:
+        return ()
+    return (Check("safe queries on held-out simulated functions", safe, 1.0 - gamma),)
+
+
+def pass_or_refuse(card: Card, name: str, unchecked: bool) -> None:
+    """Let a policy through that keeps its promises, or any where ``unchecked``.
+
+    Raises:
+        ValueError: it fell short of one.
+    """
+    short = [] if unchecked else [str(check) for check in checks(card) if not check.passed]
+    if short:
+        raise ValueError(
+            f"the policy {name} falls short of what its card promises ({'; '.join(short)}); train "
+            "it further, let a Gaussian process choose (strategy: safe-variance), or take it as it "
+            "is with unchecked=True (--strategy.unchecked true)"
+        )
+
+
+def _number(values: Any, *keys: str) -> float | None:
+    """What lies at a path of keys, where it is a number."""
+    for key in keys:
+        if not isinstance(values, Mapping) or key not in values:
+            return None
+        values = values[key]
+    number = isinstance(values, int | float) and not isinstance(values, bool)
+    return float(values) if number else None
+
+
+def _percent(share: float) -> str:
+    return "not a number" if math.isnan(share) else f"{100 * share:.3g} %"
