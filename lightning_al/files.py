@@ -22,6 +22,7 @@ __all__ = [
         "if_writable",
         "read_only",
         "replacing",
+        "within",
     ),
 ]
 
@@ -145,9 +146,21 @@ def bounded(file: IO[bytes], most: int, what: str) -> bytes:
         ValueError: it goes on behind ``most`` bytes.
     """
     data = file.read(most + 1)
-    if len(data) > most:
-        raise ValueError(f"{what} unpacks to more than {_bytes(most)}, which it should not hold")
+    within(len(data), most, what)
     return data
+
+
+def within(size: int, most: int, what: str) -> None:
+    """Refuse what unpacks to more bytes than it may.
+
+    Raises:
+        ValueError: it does; says how many it may be.
+    """
+    if size > most:
+        raise ValueError(
+            f"{what} unpacks to more than {_bytes(most)}, which it should not hold; fetch it anew, "
+            "or unpack it by hand where you know who made it"
+        )
 
 
 FORMULA = re.compile(r"[=+\-@\t\r]")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .numbers import Form, Numbers, written_numbers
+from .packed_files import plain_stream
 from .table_checks import is_marked
 
 if TYPE_CHECKING:  # pandas is imported by the functions that need it: it is heavy
@@ -59,10 +60,11 @@ def _read_csv(path: Path, separator: str | None, **more: Any) -> pd.DataFrame:
     if separator is None:
         separator = "\t" if ".tsv" in path.suffixes else ","
     try:
-        with warnings.catch_warnings():  # a surplus cell is a warning there, and cut off
+        with warnings.catch_warnings(), plain_stream(path) as file:
+            # a surplus cell is a warning there, and cut off
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame: pd.DataFrame = pd.read_csv(
-                path, sep=separator, skipinitialspace=True, index_col=False, **more
+                file, sep=separator, skipinitialspace=True, index_col=False, **more
             )
     except pd.errors.ParserWarning:
         raise ValueError(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import math
 import pickle
-import shutil
 import tarfile
-import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +17,8 @@ import numpy.typing as npt
 
 from lightning_al.files import UNPACKED, bounded
 
+from .packed_files import CHUNK, npz_arrays, unpack_gzip
+
 __all__ = ["Arrays", "read_cifar10", "read_idx", "read_npz"]
 
 Bytes = npt.NDArray[np.uint8]
@@ -27,7 +26,6 @@ Bytes = npt.NDArray[np.uint8]
 GZIP_MAGIC = b"\x1f\x8b"
 IDX_UINT8 = 8  # the type code of unsigned bytes
 IDX_FAULTS = (AssertionError, KeyError, RuntimeError, TypeError, ValueError)  # of torchvision's
-CHUNK = 1 << 20
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 
 
@@ -66,7 +64,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Bytes:
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
     with TemporaryDirectory() as folder:
-        plain = _unpacked(path, Path(folder))
+        plain = _unpacked(path, Path(folder), math.prod(shape) + CHUNK)
         try:
             found = read_sn3_pascalvincent_tensor(str(plain)).numpy()
         except IDX_FAULTS:  # it says no more than that something is wrong
@@ -82,17 +80,13 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Bytes:
     )
 
 
-def _unpacked(path: Path, folder: Path) -> Path:
+def _unpacked(path: Path, folder: Path, most: int) -> Path:
     """The file itself, or where it is gzipped its content in a file of ``folder``."""
     with path.open("rb") as file:
         if file.read(2) != GZIP_MAGIC:
             return path
     plain = folder / "unpacked"
-    try:
-        with gzip.open(path) as packed, plain.open("wb") as out:
-            shutil.copyfileobj(packed, out, CHUNK)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is a damaged gzip file: {error}; fetch it again") from error
+    unpack_gzip(path, plain, most)
     return plain
 
 
@@ -181,9 +175,8 @@ def read_npz(path: Path, rows: tuple[int, int] = (10_000, 2_000)) -> Arrays:
         ValueError: arrays are missing or of another shape; the file is named.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {n: file[n] for n in ("X_train", "y_train", "X_test", "y_test")}
-    except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = npz_arrays(path, ("X_train", "y_train", "X_test", "y_test"))
+    except ValueError as error:
         raise ValueError(f"{path} is no CIFAR-10 subset: {error}") from error
     for part, n in zip(("train", "test"), rows, strict=True):
         images, labels = arrays[f"X_{part}"], arrays[f"y_{part}"]

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lightning_al.files import UNPACKED, bounded
 from lightning_al.registry import Registry
+
+from .packed_files import bounded_zip, npz_arrays, zip_member
 
 if TYPE_CHECKING:  # pandas is imported by the functions that need it: it is heavy
     import pandas as pd
@@ -82,6 +83,7 @@ class Excel:
         """The cells [rows, columns] without the empty rows and columns around them."""
         import pandas as pd
 
+        bounded_zip(file)
         engine: Any = "calamine" if find_spec("python_calamine") else None
         try:
             frame = pd.read_excel(file, engine=engine)
@@ -106,11 +108,10 @@ class NumPy:
         import pandas as pd
 
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                parts = [arrays[key] for key in self.keys]
-        except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            arrays = npz_arrays(file, self.keys)
+        except ValueError as error:
             raise ValueError(f"it holds no arrays {', '.join(self.keys)}: {error}") from error
-        return pd.DataFrame(np.column_stack(parts))
+        return pd.DataFrame(np.column_stack([arrays[key] for key in self.keys]))
 
 
 @FORMS.register("matlab")
@@ -199,10 +200,7 @@ class Parser:
             return path
         with zipfile.ZipFile(path) as archive:
             found = [n for n in archive.namelist() if n.rsplit("/", 1)[-1] == self.member]
-            if not found:
-                raise ValueError(f"the archive holds {', '.join(archive.namelist()) or 'nothing'}")
-            with archive.open(found[0]) as file:
-                return BytesIO(bounded(file, UNPACKED, f"{path}: {found[0]}"))
+            return BytesIO(zip_member(archive, found[0] if found else self.member))
 
 
 def _numbers(column: pd.Series, name: str, where: str) -> Array:
