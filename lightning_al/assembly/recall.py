@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from lightning_al.journal.amendments import in_force
 from lightning_al.journal.journal import read_journal
 from lightning_al.journal.order import first_line
 from lightning_al.rounds import ActiveLearner
@@ -23,8 +24,12 @@ from .parser import parse
 __all__ = ["config_of_run", "learner_of_run", "parse_run"]
 
 
-def config_of_run(run_dir: Path) -> dict[str, Any]:
+def config_of_run(run_dir: Path, round: int | None = None) -> dict[str, Any]:
     """The settings of a run, as its journal has them.
+
+    Args:
+        run_dir: its folder.
+        round: those in force at the fit of this round; the last ones by default.
 
     Raises:
         LookupError: the folder holds no journal.
@@ -33,17 +38,24 @@ def config_of_run(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "journal.jsonl"
     if not path.is_file():
         raise LookupError(f"{run_dir} holds no journal; give the folder of a run")
-    return dict(first_line(read_journal(path)[0], run_dir)["config"])
+    records, _ = read_journal(path)
+    first_line(records, run_dir)
+    return in_force(records, round)
 
 
-def parse_run(run_dir: Path, words: Sequence[str] = ()) -> dict[str, Any]:
+def parse_run(run_dir: Path, words: Sequence[str] = (), round: int | None = None) -> dict[str, Any]:
     """The resolved configuration of a run, changed by what ``words`` say.
+
+    Args:
+        run_dir: its folder.
+        words: of a command line.
+        round: whose settings; the last ones by default.
 
     Raises:
         LookupError: a folder without a journal, or a run that was written in Python.
         ArgumentError: words that make no sense.
     """
-    config = config_of_run(run_dir)
+    config = config_of_run(run_dir, round)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "config.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -67,10 +79,14 @@ def _is_command(words: Sequence[str]) -> bool:
     return True
 
 
-def learner_of_run(run_dir: Path) -> ActiveLearner:
+def learner_of_run(run_dir: Path, round: int | None = None) -> ActiveLearner:
     """The learner of a run of the command line, from the journal in its folder.
+
+    Args:
+        run_dir: the folder.
+        round: under whose settings; the last ones by default.
 
     Raises:
         LookupError: a folder without a journal, or a run that was written in Python.
     """
-    return Assembly(parse_run(run_dir)).learner(run_dir=run_dir, overwrite=False)
+    return Assembly(parse_run(run_dir, round=round)).learner(run_dir=run_dir, overwrite=False)

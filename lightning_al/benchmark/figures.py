@@ -65,11 +65,20 @@ def histories(
             run = run.sort_values("round")
             start = int(run["n_labelled"].iloc[0]) if beyond_start else 0
             rounds = [
-                Round(i, int(n) - start, 0, {name: float(v)}, 0, None)
-                for i, (n, v) in enumerate(zip(run["n_labelled"], run[column], strict=True))
+                Round(i, int(n) - start, 0, {name: float(v)}, 0, None, amended=texts)
+                for i, (n, v, texts) in enumerate(
+                    zip(run["n_labelled"], run[column], _amended(run), strict=True)
+                )
             ]
             found.append(History(Path(), tuple(rounds), name=strategy))
     return found
+
+
+def _amended(run: pd.DataFrame) -> list[tuple[str, ...]]:
+    """What was changed in a run ahead of each round; nothing where no single run is shown."""
+    if "amended" not in run:
+        return [()] * len(run)
+    return [(text,) if isinstance(text, str) and text else () for text in run["amended"]]
 
 
 def critical_difference(table: pd.DataFrame) -> Figure:

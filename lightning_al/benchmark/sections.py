@@ -67,7 +67,10 @@ def _strategies(setting: Setting, evidence: Evidence, added: Additions) -> dict[
     nothing = Cell(spread(NOTHING))
     missing = [f"{row.strategy}: {row.missing}." for row in found if row.missing]
     return {
-        "sentences": [f"{setting.name}: {text}" for text in (*added.sentences, *missing)],
+        "sentences": [
+            f"{setting.name}: {text}"
+            for text in (*added.sentences, *missing, *_amendments(setting, evidence))
+        ],
         "heads": [column.title for column in columns],
         "strategies": [
             {
@@ -79,6 +82,15 @@ def _strategies(setting: Setting, evidence: Evidence, added: Additions) -> dict[
             for row in found
         ],
     }
+
+
+def _amendments(setting: Setting, evidence: Evidence) -> Iterator[str]:
+    """What was changed in runs that went on, a sentence each."""
+    rows = setting.part_of(evidence.frame)
+    if "amended" not in rows:
+        return
+    for row in rows[rows["amended"].fillna("") != ""].itertuples():
+        yield f"{row.strategy} was changed ahead of round {row.round}'s choice: {row.amended}."
 
 
 def _times(found: Sequence[QueryTimes]) -> Iterator[Column]:

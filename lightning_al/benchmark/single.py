@@ -50,7 +50,7 @@ def read_run(root: Path) -> Evidence:
             **{"seed": int(config.get("seed", 0)), "status": "done", "error": "", "host": ""},
             **{"role": "strategy", "takes_all": False, "asks_model": _asks_model(config)},
         }
-        rows += [{**place, **r.row()} for r in rounds]
+        rows += [{**place, "amended": "", **r.row()} for r in rounds]
     if not rows:
         raise LookupError(f"{root} holds a run of which no round has ended")
     metric = main_metric(histories, None)

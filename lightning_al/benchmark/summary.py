@@ -49,7 +49,9 @@ def per_run(frame: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
         run = run.sort_values("round").dropna(subset=["value"])
         if not len(run):
             continue
-        labels, values = run["n_labelled"].tolist(), run["value"].tolist()
+        # a run may fit again at a number of labels where it was (late answers, a raised budget)
+        last = run.drop_duplicates("n_labelled", keep="last").sort_values("n_labelled")
+        labels, values = last["n_labelled"].tolist(), last["value"].tolist()
         first = run.iloc[0]
         rows.append(
             {
@@ -58,7 +60,7 @@ def per_run(frame: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
                 "area": area(labels, values, facts.get("area", "budget")),
                 "final": final_value(labels, values),
                 "curve": (labels, values),
-                "fits": len(labels),
+                "fits": len(run),
                 "seconds_fit": float(run["seconds_fit"].sum()),
                 "seconds_query": float(run["seconds_score"].sum() + run["seconds_choose"].sum()),
             }

@@ -20,6 +20,8 @@ from lightning_al.history.progress import round_table
 __all__ = ["Outcome", "next_commands", "seed_table", "show"]
 
 CLASSES = "classification"  # of a reading's kinds
+ONCE = ("run_dir", "overwrite", "change")
+"""Options that belong to one folder alone."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,12 @@ def _values(histories: Sequence[History], metric: str) -> dict[int, np.ndarray]:
 def next_commands(outcome: Outcome) -> list[tuple[list[str], str]]:
     """Commands that go on from here, as words, each with what it is for."""
     line, parts = outcome.line, outcome.parts
-    command = ["lightning-al", *line.without("strategy", "posterior", "run_dir", "overwrite")]
+    command = ["lightning-al", *line.without("strategy", "posterior", *ONCE)]
     found = []
     if (other := _other_strategy(parts)) is not None:
         found.append(([*command, *other], "another strategy"))
     if len(outcome.histories) == 1:
-        again = ["lightning-al", *line.without("seed", "baseline", "run_dir", "overwrite")]
+        again = ["lightning-al", *line.without("seed", "baseline", *ONCE)]
         seeds = ["--seed", "[0,1,2,3,4]", "--baseline", "random"]
         found.append(([*again, *seeds], "more seeds beside random: one run proves little"))
     last = outcome.histories[-1]

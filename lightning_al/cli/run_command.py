@@ -74,6 +74,13 @@ def _root(parts: Assembly, line: CommandLine) -> Path:
         return Path(folder("--run_dir", given))
     identity = plain(parts.identity())
     home = line.home
+    if parts.config.get("change"):
+        if home is None:
+            raise ValueError(
+                "--change goes on with a run: say which, with --run_dir FOLDER or --config "
+                "FOLDER/config.yaml"
+            )
+        return home
     if home is not None:
         kept = home / "config.yaml"
         if settings_of(text_of(kept), kept) == identity:

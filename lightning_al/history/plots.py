@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "curves_of", "learning_curve", "plain_text"]
+__all__ = ["Curve", "curves_of", "learning_curve", "mark_amendments", "plain_text"]
 
 # Okabe & Ito (2008), told apart under every common colour blindness; the yellow is left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -36,6 +36,7 @@ INK = "#333333"
 GRID = "#e6e6e6"
 CROWDED = 60  # more points than this are drawn as a line alone
 END_LABELS = 6  # more curves than this get a legend instead
+LONGEST = 48  # letters of what a dashed line says
 LABEL_HEIGHT = 0.062  # of one end label, as a share of the axes' height
 
 
@@ -84,6 +85,7 @@ def learning_curve(
     if path is not None and suffix not in (".png", ".svg"):
         raise ValueError(f"a learning curve is saved as .png or .svg, got {str(path)!r}")
     figure = _draw(curves_of(histories, metric), metric)
+    mark_amendments(figure.axes[0], histories)
     if path is not None:
         with (
             mpl.rc_context({"svg.hashsalt": "lightning-al", "svg.fonttype": "none"}),
@@ -113,6 +115,34 @@ def curves_of(histories: Sequence[Past], metric: str) -> list[Curve]:
             x, y = np.array(points, dtype=float).T
             by_name.setdefault(history.name, []).append((x, y))
     return [curve for name, runs in by_name.items() for curve in _averaged(name, runs)]
+
+
+def mark_amendments(axes: Axes, histories: Iterable[Past]) -> None:
+    """A dashed line where a run was changed, with what changed in words; once for all runs.
+
+    It stands at the number of labels from which on the change holds.
+    """
+    found: dict[int, dict[str, None]] = {}
+    for history in histories:
+        for done in history.rounds:
+            found.setdefault(done.n_labelled, {}).update(dict.fromkeys(done.amended))
+    for x, texts in found.items():
+        if not texts:
+            continue
+        text = ", ".join(texts)
+        axes.axvline(x, color="#888888", linestyle="--", linewidth=1.0, zorder=2)
+        axes.annotate(
+            plain_text(text if len(text) <= LONGEST else f"{text[:LONGEST]}…"),
+            xy=(x, 0.98),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3, 0),
+            textcoords="offset points",
+            rotation=90,
+            ha="right",
+            va="top",
+            fontsize=9,
+            color="#666666",
+        )
 
 
 def _averaged(name: str, runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Curve]:

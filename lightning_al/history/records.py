@@ -46,6 +46,7 @@ class Round:
     pending: Sequence[int] = ()  # asked now, answered in a later round
     arrived: Sequence[Purchase] = ()  # asked earlier, answered before this round's fit
     ledger: Sequence[Purchase] = ()  # all that was asked now, first choice first
+    amended: Sequence[str] = ()  # what was changed in the run ahead of this round's choice
 
     def row(self) -> dict[str, Any]:
         """One line of ``metrics.csv``."""
@@ -63,6 +64,7 @@ class Round:
             "seconds_test": self.seconds_test,
             "seconds_score": self.seconds_score,
             "seconds_choose": self.seconds_choose,
+            **({"amended": "; ".join(self.amended)} if self.amended else {}),
         }
 
 

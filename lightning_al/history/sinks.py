@@ -24,7 +24,8 @@ THUMBNAIL_SIDE = 128  # pixels at most, in W&B tables
 
 def al_values(round: Round) -> dict[str, float]:
     """The ``al/*`` values of one round, such as ``al/n_labelled`` and ``al/test/accuracy``."""
-    return {f"al/{name}": value for name, value in round.row().items()}
+    row = round.row()
+    return {f"al/{name}": value for name, value in row.items() if not isinstance(value, str)}
 
 
 class Sink(Protocol):

@@ -6,6 +6,7 @@ dropped with a notice. Any other bad line is an error, for the record cannot be 
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import math
@@ -18,7 +19,7 @@ from typing import Any
 from lightning_al.files import disk_errors
 from lightning_al.records.stages import EVENTS
 
-__all__ = ["EVENTS", "Journal", "JournalError", "read_journal", "sync_folder"]
+__all__ = ["EVENTS", "Journal", "JournalError", "read_journal", "sync_folder", "utc"]
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +152,11 @@ class Journal:
         assert record is not None
         self.records.append(record)
         return record
+
+
+def utc() -> str:
+    """The time as a table shows it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def sync_folder(folder: Path) -> None:

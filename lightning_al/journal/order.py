@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_al.records.stages import EVENTS, REFITTED
+from lightning_al.records.stages import AMENDMENTS, EVENTS, REFITTED
 
 from .journal import JournalError
 
@@ -63,7 +63,7 @@ def check_order(records: Sequence[Mapping[str, Any]], path: Path) -> None:
             )
         if event == "committed":
             committed, seen = committed + 1, {}
-        elif event != REFITTED:
+        elif event not in (REFITTED, *AMENDMENTS):
             seen[event] = record
 
 
@@ -71,6 +71,8 @@ def _misplaced(event: str, r: Any, committed: int, seen: Mapping[str, Mapping[st
     """Why a line cannot follow those that were ``seen`` in its round; empty where it can."""
     if event == REFITTED:
         return "" if r < committed or "fitted" in seen else f"round {r} was not fitted before"
+    if event in AMENDMENTS:
+        return "" if r == committed else f"round {committed} is next"
     if event not in PLACE:
         return "this version knows no such line"
     if event == "start":

@@ -15,14 +15,16 @@ from lightning_al.files import disk_errors, file_hash, read_only, replacing
 from lightning_al.identity import differences
 from lightning_al.ranks.ranks import Ranks
 
+from .amendments import changes, in_force
 from .checkpoints import checkpoint_of, read_checkpoint, size_of, trouble_of
-from .journal import Journal, JournalError, sync_folder
+from .journal import Journal, JournalError, sync_folder, utc
 from .lock import FolderLock
 from .order import check_order
 from .ownership import check_ours, remove
 
 if TYPE_CHECKING:
     from lightning_al.history.records import Round
+    from lightning_al.records import RunPlan
 
 __all__ = ["FORMAT", "RunFolder", "check_same_run"]
 
@@ -53,6 +55,11 @@ LEFT = (
 """What a killed run may leave half written."""
 
 
+CHANGED = (
+    "A run may go on with other settings of {}: say --change (change=True) for the rounds to come. "
+    "Else give another run_dir, or start anew with --overwrite (overwrite=True)"
+)
+
 FORMAT = 2
 """Of the journal; version 0.1 wrote none."""
 
@@ -65,6 +72,7 @@ def check_same_run(
     *,
     usual: Mapping[str, Any] | None = None,
     folder: bool = True,
+    mend: str = "Give another run_dir, or start anew with --overwrite (overwrite=True)",
 ) -> None:
     """Refuse a journal of another run.
 
@@ -75,6 +83,7 @@ def check_same_run(
         path: the folder, for messages.
         usual: values at which a key that an older run lacks says nothing.
         folder: the run goes on in the folder; else only one of its rounds is looked at.
+        mend: what to do.
 
     Raises:
         JournalError: it is one, or one of version 0.1.
@@ -88,7 +97,6 @@ def check_same_run(
     new = [d for d in differences(first["identity"], start["identity"]) if d not in found]
     if found := [*found, *new]:
         shown = "; ".join(found[:5]) + (f"; … {len(found)} in all" if len(found) > 5 else "")
-        mend = "Give another run_dir, or start anew with --overwrite (overwrite=True)"
         raise JournalError(
             f"{path} holds a run of another configuration ({shown}). {mend}"
             if folder
@@ -138,8 +146,8 @@ class RunFolder:
         config: Mapping[str, Any],
         start: Mapping[str, Any],
         *,
+        plan: RunPlan,
         usual: Mapping[str, Any] | None = None,
-        overwrite: bool = False,
     ) -> None:
         """Open for writing: make it, or read back what a run of the same configuration did.
 
@@ -147,8 +155,9 @@ class RunFolder:
             config: plain values that ``config.yaml`` shows.
             start: of the first journal line: what the run starts from; its ``identity`` must be
                 the same too.
+            plan: the options of the run: whether it may change, and what an earlier run left is
+                removed.
             usual: values of ``config`` at which an older run that lacks the key is the same.
-            overwrite: remove what an earlier run left.
 
         Raises:
             JournalError: it holds another configuration, or a damaged journal.
@@ -156,7 +165,7 @@ class RunFolder:
         """
         try:
             self.records = self.ranks.on_zero(
-                lambda: self._open(dict(config), start, usual or {}, overwrite)
+                lambda: self._open(dict(config), start, usual or {}, plan)
             )
         except BaseException:
             self.close()
@@ -167,28 +176,52 @@ class RunFolder:
         config: dict[str, Any],
         start: Mapping[str, Any],
         usual: Mapping[str, Any],
-        overwrite: bool,
+        plan: RunPlan,
     ) -> list[dict[str, Any]]:
         check_ours(self.path)
         with disk_errors(f"cannot make the run folder {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(self.path)
-        self._clear(OURS if overwrite else ())
+        self._clear(OURS if plan.overwrite else ())
         journal = self._journal = Journal(self.path / "journal.jsonl")
-        if overwrite:
+        if plan.overwrite:
             journal.clear()
         if not journal.records:
             journal.append("start", format=FORMAT, config=config, **start)
             sync_folder(self.path.parent)
         check_order(journal.records, self.path)
-        check_same_run(journal.records[0], config, start, self.path, usual=usual)
-        self._show(journal.records[0]["config"])
+        self._amend(journal, config, start, usual, plan)
         return journal.records
 
-    def _show(self, config: Mapping[str, Any]) -> None:
-        """Write the file ``config.yaml`` for people where it is not there yet."""
+    def _amend(
+        self,
+        journal: Journal,
+        config: Mapping[str, Any],
+        start: Mapping[str, Any],
+        usual: Mapping[str, Any],
+        plan: RunPlan,
+    ) -> None:
+        """Refuse another run; write down what changed of this one, where it may."""
+        first, now = journal.records[0], in_force(journal.records)
+        lines, unsaid = changes(now, config, plan)
+        said = {line["option"] for line in lines} - set(unsaid)
+        old = {k: v for k, v in now.items() if k not in said}
+        new = {k: v for k, v in config.items() if k not in said}
+        mend = {"mend": CHANGED.format(", ".join(unsaid))} if unsaid else {}
+        check_same_run({**first, "config": old}, new, start, self.path, usual=usual, **mend)
+        committed = sum(record["event"] == "committed" for record in journal.records)
+        for line in lines:
+            names = (
+                {"names": _names(journal.records, start)} if line["option"] == "strategy" else {}
+            )
+            journal.append("changed", round=committed, **line, **names, time=utc())
+        amended = any(record["event"] == "changed" for record in journal.records)
+        self._show(in_force(journal.records), anew=amended)
+
+    def _show(self, config: Mapping[str, Any], *, anew: bool) -> None:
+        """Write the file ``config.yaml`` for people where it is not there yet, or no more true."""
         place = self.path / "config.yaml"
-        if place.exists():
+        if place.exists() and not anew:
             return
         try:
             with replacing(place) as file:
@@ -310,3 +343,9 @@ class RunFolder:
                     except OSError as error:
                         if not read_only(error):
                             raise
+
+
+def _names(records: Sequence[Mapping[str, Any]], start: Mapping[str, Any]) -> list[str]:
+    """What the strategies before and after a change are called."""
+    before = [record["names"][1] for record in records if "names" in record]
+    return [before[-1] if before else records[0].get("strategy", ""), start["strategy"]]

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lightning_al.history.records import Purchase, Round
 from lightning_al.records import Acquisition, Answers, Due
-from lightning_al.records.stages import REFITTED
+from lightning_al.records.stages import AMENDMENTS, REFITTED
 
+from .amendments import in_force, shown, until
 from .journal import JournalError
 from .order import check_order
 
@@ -30,7 +31,10 @@ class Standing:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.start: Mapping[str, Any] = {}
+        self._records: list[Mapping[str, Any]] = []
         self._rounds: dict[int, dict[str, Mapping[str, Any]]] = {}
+        self._amended: dict[int, list[str]] = {}  # round -> what was changed ahead of it
+        self._forgotten = 0  # rounds before it chose by another strategy
         self.committed: list[Round] = []
         self.stopped = ""
 
@@ -49,10 +53,14 @@ class Standing:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Take one record in."""
+        self._records.append(record)
         if record["event"] == "start":
             self.start = record
             return
         r = record["round"]
+        if record["event"] in AMENDMENTS:
+            self._amend(record, r)
+            return
         if record["event"] == REFITTED:
             before = self._rounds[r]["fitted"]
             self._rounds[r]["fitted"] = {**before, HASH: record[HASH]}
@@ -61,6 +69,18 @@ class Standing:
         if record["event"] == "committed":
             self.committed.append(self._round(r))
             self.stopped = record["stop"] or ""
+
+    def _amend(self, record: Mapping[str, Any], r: int) -> None:
+        """Take in what changed the run: one that had ended goes on."""
+        self.stopped = ""
+        if record.get("option") in ("strategy", "first"):
+            self._forgotten = r + self.has(r, "chosen")
+        late = self.has(r, "chosen")
+        self._amended.setdefault(r + late, []).append(shown(record))
+
+    def config(self, round: int | None = None) -> dict[str, Any]:
+        """The configuration of the run as it stood at the fit of a round, or stands now."""
+        return in_force(self._records, round)
 
     def has(self, r: int, event: str) -> bool:
         """Whether round ``r`` got past this stage."""
@@ -95,7 +115,7 @@ class Standing:
     @property
     def memory(self) -> str:
         """Where the strategies' memory lies since the last choice; empty where there is none."""
-        rounds = sorted(self._rounds, reverse=True)
+        rounds = sorted((r for r in self._rounds if r >= self._forgotten), reverse=True)
         names = (self._rounds[r]["chosen"].get("memory") for r in rounds if self.has(r, "chosen"))
         return next((name for name in names if name), "")
 
@@ -110,16 +130,11 @@ class Standing:
             JournalError: the data, or the code that splits them, have changed.
         """
         self._check(datamodule, self.start["state"], "at the start")
-        for r, stages in sorted(self._rounds.items()):
-            if before is not None and r > before:
-                break
-            datamodule.round = r
-            for event, record in stages.items():
-                if before is not None and r == before and event != "collected":
-                    continue
-                datamodule.apply(record)
-                if event == "committed":
-                    self._check(datamodule, record["state"], f"after round {r}")
+        for record in until(self._records[1:], before):
+            datamodule.round = r = record["round"]
+            datamodule.apply(record)
+            if record["event"] == "committed":
+                self._check(datamodule, record["state"], f"after round {r}")
 
     def _check(self, datamodule: Any, expected: str, when: str) -> None:
         found = datamodule.fingerprint()
@@ -221,6 +236,7 @@ class Standing:
             pending=tuple(p.index for p in bought if p.answered is None),
             arrived=arrived,
             ledger=bought,
+            amended=tuple(self._amended.get(r, ())),
         )
 
     def _bought(self, r: int) -> tuple[Purchase, ...]:

@@ -31,6 +31,9 @@ class Option:
     Args:
         help: one sentence or two, for every place that shows the option.
         identity: another value makes another run; else a run goes on under any value.
+        change: a run may go on under another value, where the option ``change`` says so: it decides
+            what is asked for next, and no fit that was.
+        more: a larger value needs no such word (None is the largest).
         part: family of the object that a specification here names ("strategy", "posterior", …);
             empty for plain values.
         several: the value is a list of such specifications.
@@ -43,6 +46,8 @@ class Option:
 
     help: str
     identity: bool = True
+    change: bool = False
+    more: bool = False
     part: str = ""
     several: bool = False
     command: bool = True
@@ -87,13 +92,21 @@ class RunPlan:
         "the query strategy: a name, {name: …, arguments}, or {class_path: …, init_args: …} for "
         "one of your own",
         part="strategy",
+        change=True,
         usual="margin",
     )
     query_size: int = option(
-        "items a query asks for; the last one may be smaller", usual=20, check=whole(1)
+        "items a query asks for; the last one may be smaller",
+        change=True,
+        usual=20,
+        check=whole(1),
     )
     budget: int = option(
-        "items that may be bought in all, the initial ones not counted", usual=180, check=whole(1)
+        "items that may be bought in all, the initial ones not counted",
+        change=True,
+        more=True,
+        usual=180,
+        check=whole(1),
     )
     oracle: Any = option(
         "who answers; by default the labels that the data set carries. Noisy, Committee, "
@@ -113,6 +126,7 @@ class RunPlan:
         "MCDropout",
         None,
         part="posterior",
+        change=True,
     )
     adapter: Any = option(
         "where outputs and embeddings are in a module of your own, and what the outputs mean",
@@ -132,6 +146,7 @@ class RunPlan:
         "fitted say nothing",
         None,
         part="strategy",
+        change=True,
     )
     stopping: Sequence[Any] = option(
         "rules that end the run early, such as {name: MetricTarget, metric: test/accuracy, target: "
@@ -139,6 +154,7 @@ class RunPlan:
         (),
         part="stopping",
         several=True,
+        change=True,
     )
     seed: int = option("of everything random in the run", 0, grid=False, check=whole(0, MOST_SEED))
     run_dir: str | Path | None = option(
@@ -150,6 +166,15 @@ class RunPlan:
     )
     overwrite: bool = option(
         "start anew where the folder holds a run already",
+        False,
+        identity=False,
+        grid=False,
+        check=flag,
+    )
+    change: bool = option(
+        "go on with the run of the folder under other settings of what is asked for (strategy, "
+        "query_size, budget, stopping and the like), from here on; a larger budget needs no such "
+        "word",
         False,
         identity=False,
         grid=False,
@@ -189,6 +214,8 @@ class RunPlan:
         "the order of choice; one that can no longer be paid is left out. The run ends where none "
         "can be paid",
         None,
+        change=True,
+        more=True,
         check=optional(number(0)),
     )
     hit_ratio_at: float | None = option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["EVENTS", "REFITTED", "STAGES", "Stage", "stage"]
+__all__ = ["AMENDMENTS", "EVENTS", "REFITTED", "STAGES", "Stage", "stage"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ EVENTS = ("start", *(event for each in STAGES for event in each.events))
 REFITTED = "refitted"
 """A line that may stand anywhere behind the ``fitted`` of its round: the fit was done again, for
 its checkpoint was gone or another file, and the new one is not the same to the last bit."""
+
+AMENDMENTS = ("changed",)
+"""Lines of a run that goes on otherwise than it began: they may stand anywhere, and hold for all
+that comes after them."""
 
 
 def stage(name: str) -> Stage:

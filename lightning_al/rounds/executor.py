@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from lightning_al.fits.again import sound_checkpoint
 from lightning_al.fits.backend import FitRequest, Fitted
 from lightning_al.fits.lightning import LightningFits
 from lightning_al.fits.workbench import Workbench
+from lightning_al.journal.journal import utc
 from lightning_al.journal.run_folder import RunFolder
 from lightning_al.journal.standing import Standing
 from lightning_al.oracles.desk import Desk, located
@@ -217,7 +217,7 @@ class Executor:
     def _(self, request: ask.Write) -> dict[str, Any]:
         fields = dict(request.fields)
         if request.event in ("collected", "labelled"):
-            fields["time"] = _now()
+            fields["time"] = utc()
         if request.event == "committed":
             fields["state"] = self.data.fingerprint()
             self.ranks.agree(fields["state"], "who is labelled")
@@ -227,8 +227,3 @@ class Executor:
         self.standing.add(record)
         self.data.apply(record)
         return record
-
-
-def _now() -> str:
-    """The time as a table shows it, UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -60,7 +60,7 @@ def replay(
     if learner is None:
         from lightning_al.assembly.recall import learner_of_run  # inside: a composition root
 
-        learner = learner_of_run(run_dir)
+        learner = learner_of_run(run_dir, round)
     learner = learner.with_(loggers=())
     parts = learner.parts()
     recipe = parts.recipe(learner)
@@ -89,8 +89,9 @@ def _at_round(
     datamodule.start(learner.seed)
     config, identity, _ = describe(learner, parts, module)
     usual = {each.name: each.default for each, _ in options_of(learner)}
+    then = {**standing.start, "config": standing.config(round)}
     start = {"identity": identity}
-    check_same_run(standing.start, config, start, standing.path, usual=usual, folder=False)
+    check_same_run(then, config, start, standing.path, usual=usual, folder=False)
     standing.replay(datamodule, before=round)
     datamodule.round = round
 

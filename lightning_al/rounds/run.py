@@ -67,7 +67,7 @@ class Run:
         module = together(lambda: recipe.build_task(plan.seed, 0, None))
         self.config, identity, unknown = describe(plan, parts, module)
         self.folder = RunFolder(self._path(), self.ranks, trust=plan.trust)
-        if plan.rehearse and self.folder.begins(overwrite=plan.overwrite):
+        if plan.rehearse and (self.folder.begins(overwrite=plan.overwrite) or plan.change):
             self._rehearse(module, recipe)
         if unknown and self.ranks.rank == 0:
             log.warning("the identity of this run does not watch %s: no values to see", unknown)
@@ -81,7 +81,7 @@ class Run:
             "versions": {"torch": str(torch.__version__)},
         }
         usual = {each.name: each.default for each, _ in options_of(plan)}
-        self.folder.open(self.config, start, usual=usual, overwrite=plan.overwrite)
+        self.folder.open(self.config, start, plan=plan, usual=usual)
         self.standing = Standing.of(self.folder.records, self.folder.path)
         fits = LightningFits(
             recipe,
@@ -104,6 +104,8 @@ class Run:
         )
 
     def _path(self) -> Path:
+        if self.plan.change and self.plan.run_dir is None:
+            raise ValueError("change=True goes on with a run: say which, with run_dir=FOLDER")
         name = f"{self.parts.name}-{digest(self.config)}"
         return Path(self.plan.run_dir or Path("runs") / name)
 

@@ -49,9 +49,28 @@ DATA = {"best": {"val": 0.2}, "workers": {"num_workers": 2}}
 
 def run(folder, setting):
     """The whole run, or what is left of it."""
+    if setting in AMENDED:
+        return AMENDED[setting](folder)
     data = small.datamodule(**DATA.get(setting, {}))
     learner = small.learner(folder, datamodule=data, **SETTINGS[setting])
     return learner.with_(observers=[RoundLog()]).run()
+
+
+def changed(folder):
+    """A run that is over, and goes on by another strategy with a larger budget."""
+    if not stands_in(folder, "changed"):
+        small.learner(folder, budget=5).run()
+    new = {"strategy": "margin", "query_size": 3, "budget": 11, "change": True}
+    return small.learner(folder, **new).run()
+
+
+def stands_in(folder, event):
+    """Whether the journal of a folder has such a line already."""
+    path = Path(folder, "journal.jsonl")
+    return path.exists() and f'"event":"{event}"' in path.read_text()
+
+
+AMENDED = {"changed": changed}
 
 
 class Ticks:

@@ -136,6 +136,14 @@ def test_killed_while_late_answers_come_in(runner):
     assert runner.differences("late", "journal", kills) == []
 
 
+@pytest.mark.parametrize(("setting", "lines"), [("changed", 3)])
+def test_killed_around_the_lines_that_amend_a_run(runner, setting, lines):
+    ticks = runner.ticks(setting, "journal")
+    kills = before_and_after(ticks, setting)
+    assert len(kills) == 2 * lines
+    assert runner.differences(setting, "journal", kills) == []
+
+
 @pytest.mark.slow
 def test_killed_around_every_write_of_a_checkpoint(runner):
     # the moments between a checkpoint and the journal line that names it

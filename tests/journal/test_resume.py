@@ -17,7 +17,7 @@ from lightning_al.journal.run_folder import RunFolder
 from lightning_al.oracles import SimulatedOracle
 from lightning_al.posteriors import MCDropout
 from lightning_al.ranks.ranks import ALONE
-from lightning_al.records import Answers
+from lightning_al.records import Answers, RunPlan
 from lightning_al.rounds import MetricTarget
 
 # --- the same run, or another one -----------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_another_process_in_the_folder_is_refused(learner):
     if other == 0:
         start = {"world": 1, "threads": 1, "versions": {}, "identity": {}}
         folder = RunFolder(run_dir, ALONE)
-        folder.open({}, start, overwrite=False)
+        folder.open({}, start, plan=RunPlan("random", 1, 1))
         os.write(tell, b"held")
         time.sleep(60)
         os._exit(0)
