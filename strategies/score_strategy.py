@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import CodeType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,9 +15,20 @@ from torch import Tensor
 from lightning_al import measures
 from lightning_al.records import Acquisition, Context, Pool, Predictions
 
-from .selection import relative_resolution, top_k
+from .selection import RESOLUTION, range_resolution, relative_resolution, top_k
 
-__all__ = ["Described", "ScoreStrategy", "acquired", "describe", "select"]
+__all__ = [
+    "Described",
+    "Relative",
+    "ScoreStrategy",
+    "acquired",
+    "describe",
+    "resolution_of",
+    "select",
+]
+
+Relative = bool | Literal["range"]
+"""Whether a score's unit is arbitrary, and with "range" its zero too."""
 
 PLACED = ("probs", "logits")
 
@@ -73,12 +84,19 @@ def select(
     k: int,
     generator: torch.Generator,
     *,
-    relative: bool = False,
+    relative: Relative = False,
 ) -> Tensor:
     """Rows [K] chosen by a kernel of :mod:`.selection`, at the resolution that fits the units."""
     if relative:
-        return selector(scores, k, generator, resolution=relative_resolution(scores))
+        return selector(scores, k, generator, resolution=resolution_of(scores, relative))
     return selector(scores, k, generator)
+
+
+def resolution_of(scores: Tensor, relative: Relative) -> float:
+    """Scores that differ by less are ties."""
+    if not relative:
+        return RESOLUTION
+    return range_resolution(scores) if relative == "range" else relative_resolution(scores)
 
 
 def acquired(candidates: Pool, rows: Tensor, scores: Tensor | None = None) -> Acquisition:
@@ -104,14 +122,15 @@ class ScoreStrategy(Described):
         members: "one" scores the plain network, "many" needs a posterior.
         selector: scores [N], k, generator -> rows [K].
         relative: the score is in arbitrary units (of the target), so ties are those within 1e-6
-            of the largest magnitude instead of within 1e-6.
+            of the largest magnitude instead of within 1e-6; "range": its zero is arbitrary too
+            (a predicted value), so they are those within 1e-6 of the range of the scores.
     """
 
     function: Callable[..., Tensor]
     needs: Collection[str] = ("probs",)
     members: str = "one"
     selector: Callable[..., Tensor] = top_k
-    relative: bool = False
+    relative: Relative = False
 
     keeps: ClassVar[tuple[str, ...]] = ()
     privileged: ClassVar[bool] = False

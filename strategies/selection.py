@@ -19,6 +19,7 @@ __all__ = [
     "RESOLUTION",
     "power",
     "quantise",
+    "range_resolution",
     "relative_resolution",
     "soft_rank",
     "softmax",
@@ -40,6 +41,20 @@ def relative_resolution(scores: Tensor) -> float:
     parts = scores.split(BLOCK) if scores.numel() else ()
     largest = max((float(p.nan_to_num(0.0, 0.0, 0.0).abs().max()) for p in parts), default=0.0)
     return RESOLUTION * largest if largest > 0 else RESOLUTION
+
+
+def range_resolution(scores: Tensor) -> float:
+    """The resolution for scores without unit or zero: 1e-6 of the range of the finite ones.
+
+    No less than rounding may be: 8 units in the last place of the largest magnitude.
+    """
+    parts = (part[part.isfinite()] for part in scores.split(BLOCK)) if scores.numel() else ()
+    ends = [(float(part.min()), float(part.max())) for part in parts if len(part)]
+    if not ends:
+        return RESOLUTION
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    rounding = 8 * torch.finfo(scores.dtype).eps * max(abs(low), abs(high))
+    return max(RESOLUTION * (high - low), rounding) or RESOLUTION
 
 
 def top_k(

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_al.threads import working_alone
+
 from .kernels import Stationary, shape_of
 
 __all__ = ["Array", "evidence", "lengthscale_gradient", "log_marginal_likelihood"]
@@ -50,6 +52,7 @@ def lengthscale_gradient(z: Array, weights: Array, ard: bool) -> Array:
     return each if ard else each.sum(keepdims=True)
 
 
+@working_alone(lambda shape, x, *_, **__: len(x) ** 3)
 def evidence(
     shape: str, x: Array, y: Array, theta: Array, ard: bool = True
 ) -> tuple[float, Array] | None:
@@ -88,6 +91,7 @@ def evidence(
     return value, gradient
 
 
+@working_alone(lambda kernel, noise, x, y: len(x) ** 3)
 def log_marginal_likelihood(
     kernel: Stationary, noise: Tensor, x: Tensor, y: Tensor
 ) -> tuple[float, dict[str, Any]]:

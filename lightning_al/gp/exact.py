@@ -5,10 +5,13 @@ Rasmussen, Williams (2006), "Gaussian Processes for Machine Learning", algorithm
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from lightning_al.threads import working_alone
 
 from .kernels import Covariance
 
@@ -60,6 +63,7 @@ class ExactGP:
     white: Tensor  # [..., n], factor^-1 y
 
     @classmethod
+    @working_alone(lambda cls, kernel, noise, x, y: _cost(x), blas=False)
     def given(cls, kernel: Covariance, noise: Tensor, x: Tensor, y: Tensor) -> ExactGP:
         """Condition on values y [..., n] at x [..., n, d], float64.
 
@@ -83,17 +87,20 @@ class ExactGP:
         constant = 0.5 * n * torch.log(torch.tensor(2 * torch.pi, dtype=self.x.dtype))
         return -0.5 * self.white.square().sum(-1) - log_det - constant.to(log_det.device)
 
+    @working_alone(lambda self, points: _cost(self.x, points.shape[-2]), blas=False)
     def moments(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance [..., m] of the function (without noise) at points [..., m, d]."""
         half = self._half(points)
         explained = torch.linalg.vector_norm(half, dim=-2).square_()
         return self._mean(half), (self.kernel.diagonal(points) - explained).clamp_min_(0.0)
 
+    @working_alone(lambda self, points: _cost(points, self.x.shape[-2]), blas=False)
     def joint(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [..., m] and covariance [..., m, m] of the function at points [..., m, d]."""
         half = self._half(points)
         return self._mean(half), self.kernel(points, points) - half.mT @ half
 
+    @working_alone(lambda self, x, y: _cost(self.x, x.shape[-2]), blas=False)
     def condition(self, x: Tensor, y: Tensor) -> ExactGP:
         """Condition on further values y [..., m] at x [..., m, d] in O(n² m).
 
@@ -122,6 +129,12 @@ class ExactGP:
 
     def _mean(self, half: Tensor) -> Tensor:
         return (self.white.unsqueeze(-2) @ half).squeeze(-2)
+
+
+def _cost(x: Tensor, more: int | None = None) -> int:
+    """Multiplications of triangular systems: x [..., n, d] -> batch n² more (by default n)."""
+    n = x.shape[-2] if x.ndim > 1 else 1
+    return math.prod(x.shape[:-1]) * n * (n if more is None else more)
 
 
 def _solve(factor: Tensor, right: Tensor) -> Tensor:

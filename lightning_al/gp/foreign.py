@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightning_al.threads import working_alone
+
 from .evidence import LOG_2_PI, Array
 from .fit import LOST, Fit
 from .hyperpriors import Prior
@@ -43,6 +45,7 @@ class Foreign:
         return total
 
 
+@working_alone(lambda kernel, x, *_, **__: len(x) ** 3)
 def fit_foreign(
     kernel: Foreign, x: Tensor, y: Tensor, noise: Prior, *, priors: bool = True
 ) -> tuple[Tensor, Fit]:

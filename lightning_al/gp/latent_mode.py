@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_al.threads import working_alone
+
 from .evidence import Array, lengthscale_gradient, numbers
 from .fit import Fit, climb
 from .hyperpriors import Prior
@@ -78,6 +80,7 @@ def _mode(covariance: Array, labels: Array) -> _Mode | None:
     return found
 
 
+@working_alone(lambda shape, x, *_, **__: len(x) ** 3)
 def laplace_evidence(
     shape: str, x: Array, labels: Array, theta: Array, ard: bool = True
 ) -> tuple[float, Array] | None:
@@ -119,6 +122,7 @@ def laplace_evidence(
     return mode.value, gradient
 
 
+@working_alone(lambda x, *_, **__: len(x) ** 3)
 def fit_laplace(
     x: Tensor,
     labels: Tensor,
@@ -154,6 +158,7 @@ class BinaryLaplace:
     value: float  # log evidence, nats
 
     @classmethod
+    @working_alone(lambda cls, kernel, x, labels: len(x) ** 3)
     def given(cls, kernel: Covariance, x: Tensor, labels: Tensor) -> BinaryLaplace:
         """Find the mode given labels [n] in {0, 1} at x [n, d], float64; one class is enough.
 
@@ -175,6 +180,7 @@ class BinaryLaplace:
         slope = tensor(numbers(labels) - mode.probs)
         return cls(kernel, x, slope, tensor(mode.root), tensor(mode.factor), mode.value)
 
+    @working_alone(lambda self, points: len(self.x) ** 2 * len(points), blas=False)
     def moments(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance [m] of the latent function at points [m, d]."""
         cross = self.kernel(points, self.x)
@@ -185,6 +191,7 @@ class BinaryLaplace:
         return mean, (self.kernel.diagonal(points) - explained).clamp_min_(0.0)
 
 
+@working_alone(lambda mean, *_, **__: 1000 * mean.numel(), blas=False)
 def sigmoid_mean(mean: Tensor, variance: Tensor, published: bool = False) -> Tensor:
     """Mean of the logistic function under Gaussians: mean, variance [...] -> probabilities [...].
 

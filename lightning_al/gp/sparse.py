@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_al.threads import working_alone
+
 from .evidence import LOG_2_PI, Array, numbers
 from .exact import cholesky
 from .fit import Fit, climb
@@ -25,6 +27,7 @@ __all__ = ["SparseGP", "collapsed_bound", "fit_sparse", "greedy_points"]
 JITTER = 1e-10  # of the output scale, on the inducing points: they are seen with that much noise
 
 
+@working_alone(lambda kernel, x, count: len(x) * count**2, blas=False)
 def greedy_points(kernel: Covariance, x: Tensor, count: int) -> Tensor:
     """Positions [min(count, n)] in x [n, d], each the one of greatest variance given those before.
 
@@ -46,6 +49,7 @@ def greedy_points(kernel: Covariance, x: Tensor, count: int) -> Tensor:
     return chosen
 
 
+@working_alone(lambda shape, z, x, *_, **__: len(x) * len(z) ** 2)
 def collapsed_bound(
     shape: str, z: Array, x: Array, y: Array, theta: Array, ard: bool = True
 ) -> tuple[float, Array, Array] | None:
@@ -138,6 +142,7 @@ class SparseGP:
     white: Tensor  # [M], inner^-1 A y / noise deviation
 
     @classmethod
+    @working_alone(lambda cls, kernel, noise, z, x, y: len(x) * len(z) ** 2, blas=False)
     def given(cls, kernel: Covariance, noise: Tensor, z: Tensor, x: Tensor, y: Tensor) -> SparseGP:
         """The best posterior over inducing points z [M, d] given y [n] at x [n, d], float64.
 
@@ -153,12 +158,14 @@ class SparseGP:
         white = torch.linalg.solve_triangular(inner, right, upper=False).squeeze(-1)
         return cls(kernel, noise, z, lower, inner, white)
 
+    @working_alone(lambda self, points: len(self.z) ** 2 * len(points), blas=False)
     def moments(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance [m] of the function (without noise) at points [m, d]."""
         prior, posterior = self._halves(points)
         variance = self.kernel.diagonal(points) - prior.square().sum(0) + posterior.square().sum(0)
         return self.white @ posterior, variance.clamp_min_(0.0)
 
+    @working_alone(lambda self, points: len(self.z) * len(points) ** 2, blas=False)
     def joint(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [m] and covariance [m, m] of the function at points [m, d]."""
         prior, posterior = self._halves(points)
@@ -172,6 +179,7 @@ class SparseGP:
         return prior, torch.linalg.solve_triangular(self.inner, prior, upper=False)
 
 
+@working_alone(lambda x, *_, points, **__: len(x) * points**2)
 def fit_sparse(
     x: Tensor,
     y: Tensor,

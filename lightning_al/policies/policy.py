@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from lightning_al.threads import small
 
 from .card import FORMAT, Card
 from .export import Exported, write
@@ -51,6 +54,7 @@ class Policy:
         else:
             settle(self.network)
             self._engine = _Whole(self.network)
+        self._size = sum(value.numel() for value in self.network.state_dict().values())
 
     def __repr__(self) -> str:
         card = self.card
@@ -144,8 +148,13 @@ class Policy:
         points, single = self._limits.points(x, y, z)
         self._outcomes = Outcomes(said=self._outcomes.said).told(points, self._limits.outcomes)
         left = torch.from_numpy(self._limits.left(budget, len(points)))
-        query = self._engine.query(torch.from_numpy(points), left)
+        with self.alone(points.shape[0] * points.shape[1]):
+            query = self._engine.query(torch.from_numpy(points), left)
         return query[0] if single else query
+
+    def alone(self, points: int) -> AbstractContextManager[None]:
+        """One thread, where the network sees few points."""
+        return small(points * self._size, blas=False)
 
     def export(self, path: str | Path) -> Exported:
         """Write one ONNX file, which onnxruntime runs without the weights here.
@@ -206,8 +215,9 @@ class Session:
                 "session with fewer"
             )
         self._outcomes = self._outcomes.told(points, limits.outcomes)
-        new: Any = engine.encode(torch.from_numpy(points))
-        self._state = new if self._state is None else engine.join(self._state, new)
+        with self.policy.alone(points.shape[1]):
+            new: Any = engine.encode(torch.from_numpy(points))
+            self._state = new if self._state is None else engine.join(self._state, new)
         self.told += points.shape[1]
 
     @torch.inference_mode()
@@ -222,7 +232,8 @@ class Session:
         if self.budget < 1:
             raise ValueError("the budget is spent: 0 queries left; begin a new session")
         left = self._lefts[self.budget - 1 : self.budget]
-        query = self.policy._engine.answer(self._state, left)[0]
+        with self.policy.alone(self.told):
+            query = self.policy._engine.answer(self._state, left)[0]
         self.budget -= 1
         return query
 

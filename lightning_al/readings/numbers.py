@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from lightning_al.scores.numerics import full
+
 from .reading import READINGS, check_fields, expected
 
 __all__ = ["Numbers", "Split"]
@@ -42,9 +44,12 @@ class Numbers:
             )
 
     def fields(self, raw: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
-        """mean, and where the output has one, variance: [n, S, D]."""
+        """mean, and where the output has one, variance: [n, S, D]; float64 where the output is.
+
+        So that numbers far from zero keep what they differ by.
+        """
         wanted = check_fields(self, needs)
-        mean, variance = self.split(raw.float())
+        mean, variance = self.split(full(raw))
         have = {"mean": mean} if variance is None else {"mean": mean, "variance": variance}
         if "variance" in wanted and variance is None:
             raise LookupError(
@@ -55,7 +60,7 @@ class Numbers:
 
     def check(self, raw: Tensor, targets: Tensor | None) -> None:
         """Targets are D numbers an item."""
-        mean, _ = self.split(raw.float())
+        mean, _ = self.split(full(raw))
         if targets is None:
             return
         n, d = mean.shape[0], mean.shape[2]

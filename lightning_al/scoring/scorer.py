@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_al.posteriors import Deterministic
 from lightning_al.ranks.ranks import ALONE, Ranks
 from lightning_al.records import FIELDS, Context, Pool, Predictions
+from lightning_al.scores.numerics import full
 from lightning_al.tasks import Adapter
 
 from .bank import Bank
@@ -303,7 +304,7 @@ def _checked(strategy: Any, scores: Tensor, n: int) -> Tensor:
             f"{type(strategy).__name__}.score must give one score per item, "
             f"[{n}] or [{n}, m], got {got}"
         )
-    return scores.float()
+    return full(scores)
 
 
 def _refuse_one_member(strategy: Any, batch: Predictions, posterior: Any) -> None:

@@ -14,11 +14,13 @@ from lightning_al.gp import AnyPrior, ExactGP, GammaPrior, Prior, Stationary, ch
 from lightning_al.gp.foreign import Foreign, fit_foreign
 from lightning_al.randomness import generator
 from lightning_al.readings import Numbers
+from lightning_al.threads import working_alone
 
 from .adapter import Adapter
 from .gp_base import MODES, GaussianProcess
 from .metric_specs import MetricSpec
 from .metrics import REGRESSION_METRICS
+from .standardisation import standardised
 
 __all__ = ["GPRegression", "Priors", "Process", "RegressionMode", "Variance", "halves"]
 
@@ -174,6 +176,7 @@ class GPRegression(GaussianProcess):
 
     # --- the fit -----------------------------------------------------------------------------
 
+    @working_alone(lambda self, inputs, targets: len(targets) ** 3)
     def learn(self, inputs: Any, targets: Tensor) -> None:
         """Condition on all labelled items, after the search for hyper-parameters."""
         self.forget()
@@ -184,10 +187,9 @@ class GPRegression(GaussianProcess):
         if not bool(goal.isfinite().all()):
             raise ValueError("targets of the labelled set hold NaN or infinities")
         if self.standardize:
-            std = goal.std(0, unbiased=False)
-            self.target_mean = goal.mean(0)
-            self.target_std = torch.where(std > 0, std, 1.0)
-        self.y = (goal - self.target_mean) / self.target_std
+            self.target_mean, self.target_std, self.y = standardised(goal)
+        else:
+            self.y = (goal - self.target_mean) / self.target_std
         if self.hyperparameters in ("map", "evidence", "gamma"):
             self._search(started)
 
@@ -262,6 +264,7 @@ class GPRegression(GaussianProcess):
         kernel = self.stationary(d) if self.foreign is None else Foreign(self.foreign)
         return ExactGP.given(kernel, self.noise[d], self.x, self.y[:, d])
 
+    @working_alone(lambda self, inputs: len(self.x) ** 2 * len(inputs), blas=False)
     def moments(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """Mean and variance [n, D] of the function, in target units, float64."""
         if not len(self.x):  # nothing is labelled yet: the prior
@@ -284,6 +287,7 @@ class GPRegression(GaussianProcess):
             variance = variance + self.noise_variance()
         return torch.cat([mean, variance], dim=1)
 
+    @working_alone(lambda self, inputs, z: (len(self.x) ** 2 + len(z)) * len(inputs), blas=False)
     def at_quantiles(self, inputs: Any, z: Tensor) -> Tensor:
         """Functions ``mean + z std`` and the noise: z [S, D] -> [n, S, 2 D]."""
         mean, variance = self.moments(inputs)
@@ -295,6 +299,7 @@ class GPRegression(GaussianProcess):
         """How many Gaussian functions there are: D."""
         return self.outputs
 
+    @working_alone(lambda self, inputs: (len(self.x) + len(inputs)) ** 3, blas=False)
     def joint(self, inputs: Any) -> MultivariateNormal:
         """Joint distribution over n items, in target units: events [n], a batch [D] where D > 1.
 

@@ -15,6 +15,7 @@ from lightning_al.posteriors import LatentQuantiles
 from .full_batch import FullBatch
 from .metric_feeding import MetricFamily
 from .metric_specs import MetricSpec
+from .standardisation import standardised
 
 __all__ = ["GaussianProcess", "Mode"]
 
@@ -108,9 +109,7 @@ class GaussianProcess(FullBatch):
         self.feature_mean = features.new_zeros(width)
         self.feature_std = features.new_ones(width)
         if self.standardize:
-            std = features.std(0, unbiased=False)
-            self.feature_mean = features.mean(0)
-            self.feature_std = torch.where(std > 0, std, 1.0)
+            self.feature_mean, self.feature_std, _ = standardised(features)
         self.x = self.scaled(inputs)
         if not bool(self.x.isfinite().all()):
             raise ValueError("features of the labelled set hold NaN or infinities")

@@ -11,6 +11,7 @@ from torchmetrics import Metric
 
 from lightning_al.gp import BinaryLaplace, Stationary, fit_laplace, sigmoid_mean
 from lightning_al.readings import Classes
+from lightning_al.threads import working_alone
 
 from .adapter import Adapter
 from .classification import check_labels
@@ -91,6 +92,7 @@ class GPClassification(GaussianProcess):
         """Probabilities."""
         return Adapter("probabilities", "scaled", Classes(self.classes, "probs"))
 
+    @working_alone(lambda self, inputs, targets: len(targets) ** 3)
     def learn(self, inputs: Any, targets: Tensor) -> None:
         """Find the modes for all labelled items, after the search for hyper-parameters."""
         self.forget()
@@ -132,6 +134,7 @@ class GPClassification(GaussianProcess):
             ]
         return self._given
 
+    @working_alone(lambda self, inputs: len(self.x) ** 2 * len(inputs))
     def latent(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """Mean and variance [n, processes] of the latent functions, float64."""
         if not len(self.x):
@@ -164,6 +167,7 @@ class GPClassification(GaussianProcess):
         mean, variance = self.latent(inputs)
         return self._spread(sigmoid_mean(mean, variance, self.published).clamp(0.0, 1.0))
 
+    @working_alone(lambda self, inputs, z: (len(self.x) ** 2 + len(z)) * len(inputs))
     def at_quantiles(self, inputs: Any, z: Tensor) -> Tensor:
         """Probabilities under latent functions ``mean + z std``: z [S, processes] -> [n, S, C]."""
         mean, variance = self.latent(inputs)

@@ -13,6 +13,7 @@ from lightning_al.gp import MixtureGP, Prior, sample_posterior
 from lightning_al.gp.evidence import evidence, numbers
 from lightning_al.posteriors import LatentQuantiles
 from lightning_al.readings import Numbers
+from lightning_al.threads import working_alone
 
 from .adapter import Adapter
 from .gaussian_process import GPRegression, Process, RegressionMode, Variance, halves
@@ -127,6 +128,7 @@ class MarginalGPRegression(GPRegression):
             return prior
         return Prior(prior.median, 2.0, prior.low, prior.high)
 
+    @working_alone(lambda self, started: len(self.x) ** 3)
     def _search(self, started: bool) -> None:
         super()._search(started)
         scale, output, noise = self._all_priors()

@@ -7,8 +7,6 @@ version of scikit-learn, and loading a checkpoint runs no code from it.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,10 +18,11 @@ from torchmetrics import Metric
 
 from lightning_al.randomness import seeded
 from lightning_al.readings import Classes, Numbers
-from lightning_al.spec import find
+from lightning_al.threads import small, working_alone
 
 from .adapter import Adapter
 from .classification import check_labels
+from .estimators import find_estimator
 from .full_batch import FullBatch
 from .metric_feeding import MetricFamily
 from .metric_specs import MetricSpec
@@ -31,42 +30,18 @@ from .metrics import CLASSIFICATION, REGRESSION_METRICS
 
 __all__ = ["SklearnClassification", "SklearnRegression", "find_estimator"]
 
-MODULES = (
-    *("ensemble", "linear_model", "svm", "neighbors", "gaussian_process", "naive_bayes", "tree"),
-    *("neural_network", "discriminant_analysis", "kernel_ridge", "dummy", "calibration"),
-)
 WITH_MEMBERS = ("RandomForest", "ExtraTrees", "Bagging", "Voting")
-
-
-def find_estimator(name: str) -> type:
-    """The class ``name``: a short name such as "RandomForestClassifier", or an import path.
-
-    Raises:
-        LookupError: no such class; the message lists close names.
-    """
-    if "." in name:
-        found = find(name, "estimator", "give the path of a class, such as 'package.module.Class'")
-        if isinstance(found, type):
-            return found
-        raise LookupError(f"{name} is no estimator: it is no class but {type(found).__name__}")
-    known: list[str] = []
-    for part in MODULES:
-        module = importlib.import_module(f"sklearn.{part}")
-        cls = getattr(module, name, None)
-        if isinstance(cls, type):
-            return cls
-        known += [n for n in dir(module) if n[:1].isupper()]
-    near = difflib.get_close_matches(name, known, n=3) or ["RandomForestClassifier"]
-    raise LookupError(
-        f"no estimator {name!r}; did you mean {', '.join(near)}? Others are given by their import "
-        "path, such as 'package.module.Class'"
-    )
 
 
 def _plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def _work(task: _Sklearn, inputs: Any) -> float:
+    """Multiplications, as if every row [n, d] met every labelled one: n d L."""
+    return (inputs.numel() if isinstance(inputs, Tensor) else 0) * len(task.x)
 
 
 class _Sklearn(FullBatch):
@@ -146,7 +121,7 @@ class _Sklearn(FullBatch):
                 if name.rpartition("__")[2] == "random_state" and value is None
             }
             y = self.y.cpu().numpy()
-            with seeded(seed, 0, "estimator"):
+            with seeded(seed, 0, "estimator"), small(_work(self, self.x)):
                 fresh.set_params(**unset).fit(self._numpy(self.x), y)
             self._fitted = fresh
         return self._fitted
@@ -249,6 +224,7 @@ class SklearnClassification(_Sklearn):
         """The classifier fitted to the labelled set; None where that has one class, or none."""
         return super().estimator() if len(self.y.unique()) > 1 else None
 
+    @working_alone(_work)
     def raw(self, inputs: Any) -> Tensor:
         """Probabilities [n, S, C] of all members."""
         features = self.features(inputs)
@@ -359,6 +335,7 @@ class SklearnRegression(_Sklearn):
         mean = self._moments(self.raw(self.x))[0]
         self.noise = (mean - self.y.reshape(mean.shape)).square().mean(0).clamp_min(1e-12)
 
+    @working_alone(_work)
     def raw(self, inputs: Any) -> Tensor:
         """Means [n, S, D]; for estimators with a variance mean and variance [n, 1, 2 D]."""
         features = self.features(inputs)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lightning_al.records import Acquisition, Pool
 
-from ..score_strategy import acquired, select
-from ..selection import RESOLUTION, check_k, quantise, relative_resolution, top_k
+from ..score_strategy import Relative, acquired, resolution_of, select
+from ..selection import check_k, quantise, top_k
 from ..strategy_registry import STRATEGIES, resolve
 from .composition import Composition, broken, ranks, rows_of, total
 
@@ -82,9 +82,12 @@ class WeightedSum(Composition):
         return tuple(self.parts)
 
     @property
-    def relative(self) -> bool:
+    def relative(self) -> Relative:
         """Whether the sum is in arbitrary units: raw scores of which one is."""
-        return self.normalise == "none" and any(getattr(p, "relative", False) for p in self.parts)
+        found = [getattr(p, "relative", False) for p in self.parts]
+        if self.normalise != "none":
+            return False
+        return "range" if "range" in found else any(found)
 
     def combine(self, scores: Tensor) -> Tensor:
         """The sum: columns [N, m] -> [N], float64."""
@@ -94,8 +97,7 @@ class WeightedSum(Composition):
         ):
             assert own is not None  # every part scores, see __post_init__
             score = total(part, own)
-            relative = getattr(part, "relative", False)
-            step = relative_resolution(score) if relative else RESOLUTION
+            step = resolution_of(score, getattr(part, "relative", False))
             result += weight * _normalise(quantise(score, step), self.normalise)
         return result
 

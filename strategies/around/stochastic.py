@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_al.records import Acquisition, Pool
 
 from .. import selection
-from ..score_strategy import Described, acquired, select
+from ..score_strategy import Described, Relative, acquired, select
 from ..strategy_registry import STRATEGIES, resolve
 from .composition import Composition, ranks, total
 
@@ -69,9 +69,10 @@ class Reselected(Composition):
         return (self.strategy,)
 
     @property
-    def relative(self) -> bool:
+    def relative(self) -> Relative:
         """As the strategy's own."""
-        return bool(getattr(self.strategy, "relative", False))
+        found: Relative = getattr(self.strategy, "relative", False)
+        return found
 
     def combine(self, scores: Tensor) -> Tensor:
         """The strategy's score: [N, m] -> [N]."""

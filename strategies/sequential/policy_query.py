@@ -145,7 +145,7 @@ class PolicyQuery(Described):
             raise ValueError(
                 "a policy needs a labelled point to begin with; start with initial=1 or more"
             )
-        columns = targets.reshape(len(targets), -1).float()
+        columns = targets.reshape(len(targets), -1).double()
         if columns.shape[1] > 2:
             raise ValueError(
                 f"a policy takes targets y, or (y, z) with a safety measurement z, got "

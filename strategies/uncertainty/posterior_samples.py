@@ -63,7 +63,7 @@ class Thompson(Described):
         def ranking(member: int) -> Iterator[int]:
             own = values[:, member] if self.maximize else -values[:, member]
             own = own.masked_fill(broken, torch.nan)
-            return iter(select(top_k, own, k, generator, relative=True).tolist())
+            return iter(select(top_k, own, k, generator, relative="range").tolist())
 
         rankings = {member: ranking(member) for member in dict.fromkeys(draw)}
         picks: dict[int, float] = {}

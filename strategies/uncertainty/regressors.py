@@ -80,7 +80,7 @@ def greedy(maximize: bool = True, output: int | None = None) -> ScoreStrategy:
         output: which of several outputs.
     """
     function = partial(measures.expected, maximize=maximize, output=output)
-    return ScoreStrategy(function, needs=("mean",), relative=True)
+    return ScoreStrategy(function, needs=("mean",), relative="range")
 
 
 @STRATEGIES.register("ucb", kind="regression", members=20)
@@ -103,7 +103,7 @@ def ucb(
     )
     if not kappa >= 0:
         raise ValueError(f"kappa must be at least 0, got {kappa}; to minimise use maximize=False")
-    return ScoreStrategy(function, needs=_needs(aleatoric), members="many", relative=True)
+    return ScoreStrategy(function, needs=_needs(aleatoric), members="many", relative="range")
 
 
 @STRATEGIES.register("expected-improvement", kind="regression", members=20)
@@ -182,4 +182,6 @@ def regression_bald(aleatoric: bool = False) -> ScoreStrategy:
     Args:
         aleatoric: the noise is what the members predict (needs a task with a variance).
     """
-    return ScoreStrategy(measures.regression_bald, needs=_needs(aleatoric), members="many")
+    return ScoreStrategy(
+        measures.regression_bald, needs=_needs(aleatoric), members="many", relative=not aleatoric
+    )

@@ -20,6 +20,7 @@ CORE = (
         "compat",
         "safe_load",
         "values",
+        "threads",
     ),
     ("scores", "measures", "gp", "ranks", "labels"),
     ("networks",),
