@@ -7,7 +7,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_al.compat import overrides, start_step_at
+from lightning_al.compat import overrides, spare_capture_check, start_step_at
 from lightning_al.history.records import Round
 from lightning_al.history.trigger import QueryRule
 from lightning_al.records import Due
@@ -52,8 +52,11 @@ class ActiveLearning(Callback):
         self.due: Due | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the loggers' step go on where the last round ended."""
-        start_step_at(trainer, self.first_step)
+        """Let the loggers' step go on where the last round ended; spare steps a slow question."""
+        for optimizer in trainer.optimizers:
+            spare_capture_check(optimizer)
+        if trainer.loggers:
+            start_step_at(trainer, self.first_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

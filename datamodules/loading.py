@@ -40,6 +40,7 @@ class InProcess:
     batch_size = None  # as of a DataLoader whose sampler gives whole batches
     num_workers = 0
     drop_last = False
+    in_process = True  # a bare loop may iterate over it: batches are read when they are asked for
 
     def __init__(self, view: BatchView, sampler: Any) -> None:
         self.view, self.sampler = view, sampler

@@ -17,10 +17,12 @@ from importlib import import_module
 from typing import Any
 
 import pytorch_lightning
+import torch
 
 __all__ = [
-    *("NAMES", "bridged", "dummy_logger", "experiment_of", "families", "family_of"),
-    *("load_weights", "lonely"),
+    *("NAMES", "bridged", "dummy_logger", "experiment_of", "families"),
+    *("detects_anomalies", "family_of", "forward_value", "load_weights"),
+    *("logging_levels", "lonely", "optimizers_of", "spare_capture_check"),
     *(
         "given_hyperparameters",
         "hyperparameters_name",
@@ -216,6 +218,54 @@ def start_step_at(trainer: Any, offset: int) -> None:
 def set_step(trainer: Any, step: int) -> None:
     """Let the Trainer's logger count its steps from here (see :func:`start_step_at`)."""
     trainer.fit_loop.epoch_loop._batches_that_stepped = step
+
+
+# --- what a bare loop does as Lightning does it --------------------------------------------------
+
+
+def detects_anomalies(trainer: Any) -> bool:
+    """Whether the Trainer looks for NaN in each backward pass; the setting is private."""
+    return bool(trainer._detect_anomaly)
+
+
+def optimizers_of(module: Any) -> tuple[list[Any], list[Any]]:
+    """The optimisers of a module and their schedules, as Lightning reads what it configures."""
+    from pytorch_lightning.core import optimizer as core
+
+    given = module.configure_optimizers()
+    if given is None:
+        return [], []
+    optimizers, schedules, monitor = core._configure_optimizers(given)
+    configs = core._configure_schedulers_automatic_opt(schedules, monitor)
+    core._validate_optimizers_attached(optimizers, configs)
+    core._validate_scheduler_api(configs, module)
+    return optimizers, configs
+
+
+def spare_capture_check(optimizer: Any) -> None:
+    """Let an optimiser's steps not ask whether a CUDA graph is captured, where there is no GPU.
+
+    Where torch was built for CUDA, and asked as Lightning has it ask, that loads the driver's
+    library each time: a third of a millisecond a step.
+    """
+    name = "_accelerator_graph_capture_health_check"
+    if hasattr(optimizer, name) and not torch.accelerator.is_available():
+        setattr(optimizer, name, lambda: None)
+
+
+def logging_levels(hook: str, on_step: bool | None, on_epoch: bool | None) -> tuple[bool, bool]:
+    """Whether a hook logs on the step and on the epoch; what it must not do is an error."""
+    from pytorch_lightning.trainer.connectors.logger_connector.fx_validator import _FxValidator
+
+    found: tuple[bool, bool] = _FxValidator.check_logging_and_get_default_levels(
+        hook, on_step=on_step, on_epoch=on_epoch
+    )
+    return found
+
+
+def forward_value(metric: Any) -> Any:
+    """What a metric of torchmetrics found in its last batch; None where it was only updated."""
+    return metric._forward_cache
 
 
 def start_method(trainer: Any) -> str | None:

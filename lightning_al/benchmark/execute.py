@@ -104,6 +104,7 @@ def _run(spec: RunSpec, folder: Path) -> list[dict[str, Any]]:
         warnings.simplefilter("ignore")
         parts = Assembly(config)
         changes: dict[str, Any] = {"run_dir": folder, "keep_checkpoints": "last", "files": False}
+        changes["fits"] = spec.config.get("fits", "auto")
         if spec.takes_all:
             everything = _pool_size(parts, config)
             changes |= {"query_size": everything, "budget": everything}

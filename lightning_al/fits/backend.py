@@ -45,6 +45,8 @@ class Fitted:
     checkpoint: str  # relative to the run folder
     seconds_fit: float
     seconds_test: float
+    backend: str = "lightning"  # that did it
+    reason: str = ""  # why not another, where the run wants one; said once a run
 
 
 class FitBackend(Protocol):
@@ -56,4 +58,8 @@ class FitBackend(Protocol):
 
     def load(self, checkpoint: Mapping[str, Any], round: int) -> Any:
         """The module of a round from its checkpoint."""
+        ...
+
+    def refit(self, recipe: Any, datamodule: Any, *, seed: int, round: int) -> Any:
+        """A module fitted on other data than the run's, on one device; unheard by loggers."""
         ...

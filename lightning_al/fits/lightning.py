@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,23 @@ from lightning_al.ranks.ranks import ALONE, Ranks, fitting
 from .backend import FitRequest, Fitted
 from .recipe import Recipe, quietly
 
-__all__ = ["LightningFits", "fit_round", "test_round"]
+__all__ = ["LIGHTNING", "Engine", "LightningFits", "fit_round", "load_best", "refit"]
+__all__ += ["refit_by", "refuse_diverged", "test_round"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What fits a module and tests it.
+
+    Args:
+        name: for the journal.
+        fit: as :func:`fit_round`.
+        test: as :func:`test_round`.
+    """
+
+    name: str
+    fit: Callable[..., Any]  # gives the trainer that keeps and tests the module
+    test: Callable[[Any, Any, Any], dict[str, float]]
 
 
 class LightningFits:
@@ -58,6 +75,10 @@ class LightningFits:
         Raises:
             ValueError: a fit that saw no batch, or diverged.
         """
+        return self.by(LIGHTNING, request)
+
+    def by(self, engine: Engine, request: FitRequest) -> Fitted:
+        """:meth:`fit` by an engine."""
         from lightning_al.callbacks import ActiveLearning  # inside: a sibling
 
         callback = ActiveLearning(
@@ -70,21 +91,14 @@ class LightningFits:
         )
         clock = time.perf_counter()
         task = self.recipe.build_task(self.seed, request.round, request.previous)
-        self._trainer = self.recipe.build_trainer([callback], self.folder, family_of(task))
-        fit_round(
-            task,
-            self.recipe,
-            self.datamodule,
-            self._trainer,
-            seed=self.seed,
-            round=request.round,
-            ranks=self.ranks,
-        )
+        self._trainer = self.trainer_for(engine, [callback], family_of(task))
+        where: dict[str, Any] = {"seed": self.seed, "round": request.round, "ranks": self.ranks}
+        used = engine.fit(task, self.recipe, self.datamodule, self._trainer, **where)
         fitted = time.perf_counter()
-        checkpoint = self.keep(self._trainer, task, request.round)
+        checkpoint = self.keep(used, task, request.round)
         kept = time.perf_counter()
         with seeded(self.seed, request.round, "stage-test"), fitting(self.ranks):
-            metrics = test_round(task, self.datamodule, self._trainer)
+            metrics = engine.test(task, self.datamodule, used)
         task.trainer = None  # a strategy that is given the task must not reach the data by it
         due = self.ranks.broadcast(callback.due)
         assert due is not None  # declared by the end of the test
@@ -96,7 +110,12 @@ class LightningFits:
             checkpoint=checkpoint,
             seconds_fit=fitted - clock,
             seconds_test=time.perf_counter() - kept,
+            backend=engine.name,
         )
+
+    def trainer_for(self, engine: Engine, callbacks: Sequence[Any], family: Any) -> Any:
+        """The Trainer of a round's fit by an engine; it has fitted nothing."""
+        return self.recipe.build_trainer(callbacks, self.folder, family)
 
     def load(self, checkpoint: Mapping[str, Any], round: int) -> Any:
         """The module of a round from its checkpoint."""
@@ -121,6 +140,10 @@ class LightningFits:
         fit_round(task, self.recipe, self.datamodule, trainer, **where)
         return self.keep(trainer, task, round)
 
+    def refit(self, recipe: Recipe, datamodule: Any, *, seed: int, round: int) -> Any:
+        """A module fitted on other data than the run's, on one device."""
+        return refit(recipe, datamodule, seed=seed, round=round)
+
     def fresh(self, round: int) -> Any:
         """The module of a round as it is built, never fitted."""
         return self.recipe.build_task(self.seed, round, None)
@@ -141,8 +164,8 @@ def fit_round(
     seed: int,
     round: int,
     ranks: Ranks = ALONE,
-) -> None:
-    """Fit a fresh module on the labelled set; all ranks end with rank 0's weights.
+) -> Any:
+    """Fit a fresh module on the labelled set; all ranks end with rank 0's weights; the Trainer.
 
     Raises:
         ValueError: the fit saw no batch, or its weights are not finite.
@@ -159,7 +182,7 @@ def fit_round(
         if ours.interrupted:
             raise KeyboardInterrupt
         if alone and recipe.restore == "best":
-            _load_best(module, ours)
+            load_best(module, ours)
 
     if alone:
         ranks.on_zero(fit)
@@ -167,9 +190,10 @@ def fit_round(
         with fitting(ranks):
             fit()
         if recipe.restore == "best":
-            ranks.together(lambda: None if ranks.rank else _load_best(module, trainer))
+            ranks.together(lambda: None if ranks.rank else load_best(module, trainer))
     ranks.sync_weights(module)
-    _refuse_diverged(module, round)
+    refuse_diverged(module, round)
+    return trainer
 
 
 @contextmanager
@@ -191,7 +215,12 @@ def _on_one_device(recipe: Recipe, trainer: Any) -> Any:
     return lone.build_trainer(ours, family=family_of(trainer))
 
 
-def _load_best(module: Any, trainer: Any) -> None:
+def load_best(module: Any, trainer: Any) -> None:
+    """Put the weights of the fit's ModelCheckpoint into the module.
+
+    Raises:
+        ValueError: there is none that looks at a metric.
+    """
     for callback in trainer.callbacks:
         if is_a(callback, "callbacks.ModelCheckpoint"):
             best: Any = callback
@@ -207,7 +236,13 @@ def _load_best(module: Any, trainer: Any) -> None:
     )
 
 
-def _refuse_diverged(module: Any, round: int) -> None:
+def refuse_diverged(module: Any, round: int) -> None:
+    """Refuse weights that are not finite.
+
+    Raises:
+        ValueError: a weight is not.
+    """
+
     def bad(value: Any) -> bool:
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return False
@@ -234,3 +269,28 @@ def test_round(module: Any, datamodule: Any, trainer: Any) -> dict[str, float]:
         data = bridged(datamodule, family_of(trainer))
         results = trainer.test(module, datamodule=data, verbose=False)
     return {k: float(v) for result in results for k, v in result.items()}
+
+
+LIGHTNING = Engine("lightning", fit_round, test_round)
+
+
+def refit_by(engine: Engine, recipe: Recipe, datamodule: Any, *, seed: int, round: int) -> Any:
+    """A module built and fitted on some data by an engine, on one device; not tested.
+
+    Args:
+        engine: that fits.
+        recipe: of the run; its loggers hear nothing.
+        datamodule: at the round.
+        seed: of the run.
+        round: whose weights and order these are.
+    """
+    module = recipe.build_task(seed, round, None)
+    trainer = recipe.alone(family_of(module))
+    engine.fit(module, recipe, datamodule, trainer, seed=seed, round=round)
+    module.trainer = None
+    return module
+
+
+def refit(recipe: Recipe, datamodule: Any, *, seed: int, round: int) -> Any:
+    """:func:`refit_by` Lightning."""
+    return refit_by(LIGHTNING, recipe, datamodule, seed=seed, round=round)

@@ -55,6 +55,7 @@ class Recipe:
         default_factory=list, init=False, repr=False, compare=False
     )
     _used: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+    _settings: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def build_task(self, seed: int, round: int, previous: Mapping[str, Tensor] | None) -> Any:
         """The module of a round with its start weights.
@@ -113,7 +114,11 @@ class Recipe:
             trainer.callbacks.extend(callbacks)
             if self.loggers:
                 trainer.loggers = [*trainer.loggers, *self.loggers]
-        now = [trainer, *trainer.callbacks]
+        self._refuse_used([trainer, *trainer.callbacks])
+        part_runs(trainer.loggers)
+        return trainer
+
+    def _refuse_used(self, now: list[Any]) -> None:
         if old := [x for x in now if any(x is used for used in self._used)]:
             raise ValueError(
                 f"the trainer function returned the same {type(old[0]).__name__} twice; it must "
@@ -121,8 +126,32 @@ class Recipe:
                 "patience, epochs) must not survive a round"
             )
         self._used[:] = now
-        part_runs(trainer.loggers)
-        return trainer
+
+    def renew(self, trainer: Any, callbacks: Sequence[Any] = (), family: Any = None) -> bool:
+        """Give a Trainer of this recipe, that has fitted nothing, the callbacks of a new one.
+
+        Building a Trainer takes some milliseconds, most of them in the search for plugins.
+
+        Args:
+            trainer: built by :meth:`build_trainer`; None for none.
+            callbacks: of the run itself.
+            family: the Lightning of the module.
+
+        Returns:
+            Whether it is as a new one now; not where a new one would have other settings.
+        """
+        if trainer is None or type(trainer) is not family.Trainer:
+            return False
+        made = self._made()
+        if not isinstance(made, Mapping) or _settings(made) != self._settings:
+            return False
+        fresh = [*_callbacks(made), *callbacks]
+        if _kinds(trainer.callbacks) != _kinds(fresh):  # Lightning adds some by itself
+            return False
+        self._refuse_used([*fresh])
+        saving = [c for c in fresh if is_a(c, "callbacks.Checkpoint")]
+        trainer.callbacks = [*(c for c in fresh if c not in saving), *saving]
+        return True
 
     def _of_arguments(
         self, made: Mapping[str, Any], callbacks: Sequence[Any], folder: Path | None, family: Any
@@ -130,8 +159,9 @@ class Recipe:
         arguments = QUIET | dict(made)
         logger = arguments.pop("logger", None)
         own = [logger] if is_a(logger, "loggers.Logger") else list(logger or [])
-        mine = arguments.pop("callbacks", None) or []
-        mine = [mine] if is_a(mine, "Callback") else list(mine)
+        mine = _callbacks(made)
+        self._settings.clear()
+        self._settings.update(_settings(made) or {"": None})
         arguments["callbacks"] = [*mine, *callbacks]
         saves = any(is_a(c, "callbacks.Checkpoint") for c in mine)
         arguments.setdefault("enable_checkpointing", saves)
@@ -183,6 +213,27 @@ class Recipe:
                 "as a dict of arguments, not as a Trainer"
             )
         return dict(made)
+
+
+def _callbacks(arguments: Mapping[str, Any]) -> list[Any]:
+    """The callbacks among Trainer arguments."""
+    given = arguments.get("callbacks") or []
+    return [given] if is_a(given, "Callback") else list(given)
+
+
+def _kinds(callbacks: Sequence[Any]) -> list[str]:
+    """What kinds of callbacks these are, the run's own left out."""
+    theirs = (c for c in callbacks if not getattr(c, "counts_batches", False))
+    return sorted(type(c).__name__ for c in theirs)
+
+
+def _settings(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The other ones; None where they are more than plain values, that can be compared."""
+    rest = {k: v for k, v in arguments.items() if k != "callbacks" and v is not None and v != []}
+    plain = all(isinstance(v, bool | int | float | str) for v in rest.values())
+    # with a Checkpoint among the callbacks a Trainer is built otherwise
+    saves = any(is_a(c, "callbacks.Checkpoint") for c in _callbacks(arguments))
+    return {**rest, "": saves} if plain else None
 
 
 def _shown(arguments: Mapping[str, Any], trainer: Any) -> str:

@@ -18,7 +18,7 @@ from lightning_al.records import Pool, Predictions
 from lightning_al.scoring.scorer import Bound, predictions_of
 from lightning_al.tasks import Adapter, find_head
 
-from .lightning import fit_round, test_round
+from .lightning import refit, test_round
 from .recipe import Recipe
 
 __all__ = ["Workbench", "adapter_for"]
@@ -85,12 +85,14 @@ class Workbench:
         bound: the scorer of the round, bound to the strategy whose pool this is the bench of.
         recipe: how the run fits its modules; None where nothing can be refitted.
         privileged: labels of the pool and the test set are open.
+        refitting: fits a fresh module on some data, as :func:`.lightning.refit`.
         count: of the fits so far.
     """
 
     bound: InitVar[Bound]
     recipe: InitVar[Recipe | None] = None
     privileged: bool = False
+    refitting: Callable[..., Any] = refit
     count: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
     _bound: Callable[[], Bound] = field(init=False, repr=False, compare=False)
     _given: Callable[[], Recipe | None] = field(init=False, repr=False, compare=False)
@@ -268,12 +270,8 @@ class Workbench:
         for index, weights in multisets:
             data = self._data.restricted(index, weights=weights, answers=self._open(answers))
             place = data.round = round + ahead
-            module = recipe.build_task(seed, place, None)
-            trainer = recipe.alone(family_of(module))
             with seeded(seed, round, f"refit-{next(self.count)}"):
-                fit_round(module, recipe, data, trainer, seed=seed, round=place)
-            module.trainer = None
-            fitted.append(module)
+                fitted.append(self.refitting(recipe, data, seed=seed, round=place))
         return fitted
 
     def metrics(self, module: Any, on: str = "val") -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from lightning_al.compat import hyperparameters_name
+from lightning_al.compat import hyperparameters_name, overrides
 from lightning_al.files import file_hash
 from lightning_al.safe_load import load_plain
 
@@ -40,6 +40,8 @@ def checkpoint_of(trainer: Any, task: LightningModule, datamodule: Any) -> dict[
         state[task.CHECKPOINT_HYPER_PARAMS_KEY] = dict(task.hparams)
         if (name := hyperparameters_name(task)) is not None:
             state[task.CHECKPOINT_HYPER_PARAMS_NAME] = name
+    if not overrides("on_save_checkpoint", task):
+        return state
     state |= {
         "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
         "lr_schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],

@@ -231,6 +231,14 @@ class RunPlan:
         identity=False,
         check=flag,
     )
+    fits: str = option(
+        "who fits: lightning; lean, a bare loop that gives the same weights to the last bit, for "
+        "plain modules on one CPU (others are fitted by Lightning, and the journal says why); or "
+        "auto, lean where it can",
+        "lightning",
+        identity=False,
+        check=word("lightning", "lean", "auto"),
+    )
     privileged: bool = option(
         "allow strategies that read labels of the pool (benchmarks only)",
         False,

@@ -126,7 +126,9 @@ class Executor:
             folder=self.folder.path,
             bank=self.banks.now(self.folder.path),
             remaining=self.plan.budget - self.standing.bought,
-            make_bench=lambda bound: Workbench(bound, self.fits.recipe, self.plan.privileged),
+            make_bench=lambda bound: Workbench(
+                bound, self.fits.recipe, self.plan.privileged, self.fits.refit
+            ),
         )
 
     @_answer.register

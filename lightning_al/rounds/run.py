@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lightning_al.fits.lightning import LightningFits
+from lightning_al.fits.lean import backend_of
 from lightning_al.history.history import History
 from lightning_al.history.hits import hits_of
 from lightning_al.history.records import Round
@@ -83,7 +83,8 @@ class Run:
         usual = {each.name: each.default for each, _ in options_of(plan)}
         self.folder.open(self.config, start, plan=plan, usual=usual)
         self.standing = Standing.of(self.folder.records, self.folder.path)
-        fits = LightningFits(
+        fits = backend_of(
+            plan.fits,
             recipe,
             data,
             seed=plan.seed,

@@ -114,6 +114,8 @@ def fit(now: Now) -> Work:
         checkpoint=fitted.checkpoint,
         seconds_fit=fitted.seconds_fit,
         seconds_test=fitted.seconds_test,
+        backend=fitted.backend,
+        **({"reason": fitted.reason} if fitted.reason else {}),
     )
     return None
 

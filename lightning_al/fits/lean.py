@@ -1,0 +1,158 @@
+"""Fits by a bare loop, where it gives what Lightning gives to the last bit; else by Lightning."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from lightning_al.compat import family_of, overrides
+from lightning_al.randomness import seeded
+from lightning_al.ranks.ranks import ALONE, Ranks
+
+from . import lean_loop
+from .backend import FitRequest, Fitted
+from .lean_trainer import LeanTrainer
+from .lightning import (
+    LIGHTNING,
+    Engine,
+    LightningFits,
+    load_best,
+    refit_by,
+    refuse_diverged,
+    test_round,
+)
+from .plain import why_not_plain
+from .probe import probe
+from .recipe import Recipe, quietly
+from .recorder import NotPlain
+
+__all__ = ["LEAN", "LeanFits", "backend_of", "lean_fit", "lean_test"]
+
+log = logging.getLogger(__name__)
+
+
+def lean_fit(
+    module: Any,
+    recipe: Recipe,
+    datamodule: Any,
+    trainer: Any,
+    *,
+    seed: int,
+    round: int,
+    ranks: Ranks = ALONE,
+) -> Any:
+    """:func:`.lightning.fit_round` by a bare loop; the trainer that the module then has.
+
+    Args:
+        module: fresh.
+        recipe: of the run.
+        datamodule: at the round.
+        trainer: that Lightning built, for settings and callbacks; it fits nothing.
+        seed: of the run.
+        round: keys all draws.
+        ranks: the processes.
+
+    Raises:
+        NotPlain: something that only Lightning does, or an error in the module's own code.
+        ValueError: weights that are not finite.
+    """
+    if why := why_not_plain(module, trainer, datamodule, ranks):
+        raise NotPlain(why)
+    lean = LeanTrainer(trainer, module, datamodule)
+    with _falling_back(), seeded(seed, round, "fit"), quietly():
+        lean_loop.fit(lean)
+        if recipe.restore == "best":
+            load_best(module, lean)
+    refuse_diverged(module, round)
+    return lean
+
+
+def lean_test(module: Any, datamodule: Any, trainer: Any) -> dict[str, float]:
+    """Metrics of the test set by name, by the trainer of :func:`lean_fit`."""
+    if not overrides("test_step", module):
+        return test_round(module, datamodule, trainer)  # which says so
+    with _falling_back(), quietly():
+        return {name: float(value) for name, value in lean_loop.test(trainer).items()}
+
+
+@contextmanager
+def _falling_back() -> Iterator[None]:
+    """What goes wrong inside goes wrong in Lightning's fit too, which says it best."""
+    try:
+        yield
+    except NotPlain:
+        raise
+    except Exception as error:
+        first = (str(error).strip() or "no message").splitlines()[0]
+        raise NotPlain(f"{type(error).__name__}: {first}") from error
+
+
+LEAN = Engine("lean", lean_fit, lean_test)
+
+
+class LeanFits(LightningFits):
+    """Fits by the bare loop, where facts and a first rehearsal beside Lightning allow it.
+
+    They are looked at once, at the first fit. A later fit that the loop cannot do is done again by
+    Lightning, and so are all that follow. The arguments are those of :class:`LightningFits`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._why: str | None = None  # not lean; empty where it is, None before the first fit
+        self._refits, self._said = True, False
+        self._spare: Any = None  # a Trainer that fits nothing: it serves all lean fits
+
+    def fit(self, request: FitRequest) -> Fitted:
+        """Build, fit, keep and test the module of a round; which backend did so, and why."""
+        if self._why is None:
+            self._why = self._reason(request)
+        if not self._why:
+            try:
+                return self.by(LEAN, request)
+            except NotPlain as reason:
+                self._why = str(reason)
+        fitted = super().fit(request)
+        if self._said:
+            return fitted
+        self._said = True
+        log.info("fits are Lightning's: %s", self._why)
+        return replace(fitted, reason=self._why)
+
+    def _reason(self, request: FitRequest) -> str:
+        """Why the fits are Lightning's; empty where they are lean."""
+        start = self.recipe.build_task(self.seed, request.round, request.previous)
+        self._spare = self.recipe.build_trainer((), self.folder, family_of(start))
+        if why := why_not_plain(start, self._spare, self.datamodule, self.ranks):
+            return why
+        where = {"seed": self.seed, "round": request.round}
+        return probe(self.recipe, self.datamodule, (LEAN, LIGHTNING), request.previous, **where)
+
+    def trainer_for(self, engine: Engine, callbacks: Sequence[Any], family: Any) -> Any:
+        """A lean fit takes settings and fresh callbacks of a Trainer, and leaves it as it is."""
+        if engine is LEAN and self.recipe.renew(self._spare, callbacks, family):
+            return self._spare
+        fresh = super().trainer_for(engine, callbacks, family)
+        self._spare = fresh if engine is LEAN else None
+        return fresh
+
+    def refit(self, recipe: Recipe, datamodule: Any, *, seed: int, round: int) -> Any:
+        """A module fitted on other data than the run's, on one device."""
+        where = {"seed": seed, "round": round}
+        if self._why == "" and self._refits:
+            try:
+                return refit_by(LEAN, recipe, datamodule, **where)
+            except NotPlain:
+                self._refits = False
+        return refit_by(LIGHTNING, recipe, datamodule, **where)
+
+
+def backend_of(fits: str, *args: Any, **kwargs: Any) -> LightningFits:
+    """The backend that the option ``fits`` names: "lightning", "lean" or "auto".
+
+    "lean" and "auto" are one until there are more: both are lean where that gives the same.
+    """
+    return (LightningFits if fits == "lightning" else LeanFits)(*args, **kwargs)
