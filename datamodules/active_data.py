@@ -47,6 +47,8 @@ class ActiveDataModule(PoolDataModule):
         seed: of the splits and the shuffling; ``ActiveLearner`` sets it.
     """
 
+    grows = True
+
     def __init__(
         self,
         train: Dataset | None = None,

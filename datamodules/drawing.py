@@ -48,14 +48,14 @@ def hold(data: Any, name: str) -> Tensor | None:
         data.state.require(held, name)
         checks.have_labels(held, data.has_label(held), name)
         if groups is not None:
-            checks.groups_apart(held, groups, len(data.items), name)
+            checks.groups_apart(held, groups, len(data.state), name)
     data.state.hold(held)
     return held
 
 
 def _hold_mates(data: Any, held: Tensor, groups: Sequence[Any]) -> None:
     """Keep items without a label out of the pool where their group is held out."""
-    n = len(data.items)
+    n = len(data.state)
     if not bool(data.has_label(torch.arange(n)).all()):
         names = {str(groups[i]) for i in held.tolist()}
         data.state.hold(positions([i for i in range(n) if str(groups[i]) in names]))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+from lightning_al.records import Inventory
 
 from .partition import held_out
 from .pool_data import PoolDataModule, Splits
@@ -84,6 +88,8 @@ class ImageFolderDataModule(PoolDataModule):
         kwargs: see :class:`PoolDataModule`.
     """
 
+    grows = True
+
     def __init__(
         self,
         root: str,
@@ -133,10 +139,12 @@ class ImageFolderDataModule(PoolDataModule):
                 (``verify=True``) files that are no images.
         """
         self._paths, labels = self._read_labels(self.root, self.label_table)
-        names = self._name_classes(labels)
+        names = self._name_classes(labels[: self.begun])
+        self._check_later(labels[self.begun :] if self.begun is not None else [], names)
         number = {name: i for i, name in enumerate(names)}
         targets = torch.tensor([-1 if name is None else number[name] for name in labels])
-        labelled = (targets >= 0).nonzero().flatten()
+        known = targets >= 0
+        labelled = known[: self.begun].nonzero().flatten()  # what the run began with
         if not len(labelled):
             raise ValueError(f"no image below {self.root} has a label; label some first")
         test: Any
@@ -149,9 +157,9 @@ class ImageFolderDataModule(PoolDataModule):
         )
         if self.test_root is not None:
             test = self._read_test(self.test_root, number)
-        if len(labelled) < len(targets):
-            self.given = labelled
-            if self._default_initial:
+        if not bool(known.all()):
+            self.given = known.nonzero().flatten()
+            if self._default_initial and not bool(known[: self.begun].all()):
                 self.initial = "given"
         plain = ImageItems(self._paths, targets, self._view)
         if not self.augment:
@@ -159,12 +167,31 @@ class ImageFolderDataModule(PoolDataModule):
         view = ImageView(self._view.size, self._view.mean, self._view.std, augment=True)
         return Splits(train=ImageItems(self._paths, targets, view), test=test, pool=plain, val=val)
 
+    def inventory(self) -> Inventory:
+        """Each file by its path below the folder, its size and its label."""
+        names = [path.relative_to(self.root).as_posix() for path in self._paths]
+        targets = self.splits.train.targets.tolist()
+        said = zip(names, self._paths, targets, strict=True)
+        found = [
+            hashlib.sha256(f"{name} {path.stat().st_size} {label}".encode()).digest()[:8]
+            for name, path, label in said
+        ]
+        digest = np.maximum(np.frombuffer(b"".join(found), ">u8").astype(np.uint64), 1)
+        return Inventory(digest.astype(np.uint64), tuple(names), "file")
+
+    def _in_order(self, files: Sequence[str]) -> list[str]:
+        """Files as a run knows their positions: new ones come behind, wherever they sort."""
+        known, there = set(self.order), set(files)
+        return [f for f in self.order if f in there] + [f for f in files if f not in known]
+
     def _read_labels(self, root: Path, table: Path | None) -> tuple[list[Path], list[str | None]]:
         """Paths of the images below a folder, and their labels."""
         files = find_images(root)
         labels: Mapping[str, str] = (
             labels_from_folders(files) if table is None else labels_from_csv(table, root, files)
         )
+        if root == self.root:
+            files = self._in_order(files)
         paths = [root / file for file in files]
         if self.verify:
             check_images(paths)
@@ -188,6 +215,16 @@ class ImageFolderDataModule(PoolDataModule):
             )
         self.class_names, self.classes = names, len(names)
         return names
+
+    def _check_later(self, labels: Sequence[str | None], names: Sequence[str]) -> None:
+        """Refuse images that joined a run with a class that it does not have."""
+        for row, label in enumerate(labels, start=self.begun or 0):
+            if label is not None and label not in names:
+                raise ValueError(
+                    f"{self._paths[row]} joins with the class {label!r}, the run has "
+                    f"{_few(list(names))}; a new class needs a new run, or class_names from the "
+                    "start"
+                )
 
     def _read_test(self, root: Path, number: Mapping[str, int]) -> ImageItems:
         paths, labels = self._read_labels(root, self.test_table)

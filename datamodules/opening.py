@@ -131,8 +131,9 @@ def _names(data: Any, items: Items) -> dict[str, int] | None:
     named = getattr(data, "class_names", None) or getattr(items.dataset, "classes", None)
     if named is None or not {w for w in words if isinstance(w, str)} <= set(named):
         found: set[str] = set()
-        for start in range(0, len(items), 256):
-            some = torch.arange(start, min(start + 256, len(items)))
+        n = len(items) if data.begun is None else data.begun
+        for start in range(0, n, 256):
+            some = torch.arange(start, min(start + 256, n))
             found |= {
                 w for w in (items.split(i)[1] for i in items.read(some)) if isinstance(w, str)
             }

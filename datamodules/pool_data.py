@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,25 +19,16 @@ from . import checks
 from .descriptions import described
 from .drawing import hold, initial_positions
 from .feeding import eval_loader, pool_loader, shuffled_loader, train_loader
+from .growing import Growth, remembered
 from .item_pictures import image_of
 from .opening import opened
 from .plain_answers import plain_answers
 from .portraits import content_digests, portrait_of
+from .splits import Splits
 from .views import Bare, Batches, Labelled, batches
 from .weighting import Share, repeated, require_labelled, share_of
 
 __all__ = ["PoolDataModule", "Splits"]
-
-
-@dataclass(frozen=True)
-class Splits:
-    """What :meth:`PoolDataModule.load` gives: data sets, or shares of ``train``."""
-
-    train: Any  # map-style; items with or without labels
-    test: Any  # data set, share, or positions in train
-    pool: Any = None  # the items of train under the test transform
-    val: Any = None  # data set, share, count, or positions in train
-    groups: Sequence[Any] | None = None  # one group an item of train
 
 
 class PoolDataModule(LightningDataModule):
@@ -70,6 +60,9 @@ class PoolDataModule(LightningDataModule):
     outputs: int | None = None
     outcomes: Outcomes = Outcomes()
     given: Tensor | None = None  # positions of items that carry a label; None: all, or none
+    grows: bool = False  # whether later reads may find more items
+    begun: int | None = None  # how many of the items a run began with; None: all
+    order: tuple[str, ...] = ()  # of files whose positions a run knows
 
     def __init__(
         self,
@@ -116,6 +109,7 @@ class PoolDataModule(LightningDataModule):
         """Load the data and draw the splits, once; later calls do nothing."""
         if self._loaded:
             return
+        self._told = remembered(self)
         with seeded(0, 0, "load"):  # splits drawn in there are the same in every process
             splits = self.load()
         if splits.train is None or splits.test is None:
@@ -145,7 +139,13 @@ class PoolDataModule(LightningDataModule):
 
     def fresh_state(self) -> LabelState:
         """The state of nobody labelled yet."""
-        return LabelState(len(self.items))
+        n = len(self.items)
+        return LabelState(n if self.begun is None else self.begun, room=n)
+
+    @property
+    def growth(self) -> Growth | None:
+        """How these data grow while a run goes on; None where all items are there at once."""
+        return Growth(self) if self.grows else None
 
     def has_label(self, index: Tensor) -> Tensor:
         """Which of some items [K] carry a label in the data set itself, bool [K]."""

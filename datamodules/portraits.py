@@ -17,7 +17,7 @@ from lightning_al.randomness import seeded
 from .splits import base_positions, is_dataset
 from .tensors import as_tensor_items
 
-__all__ = ["content_digests", "dataset_digest", "portrait_of"]
+__all__ = ["SAMPLED", "content_digests", "dataset_digest", "feed", "portrait_of"]
 
 AT_ONCE = 2**22  # bytes of items that are read at once to be hashed one by one
 SAMPLED = 32  # items of a data set that can only be read one by one
@@ -31,7 +31,7 @@ def portrait_of(data: Any) -> dict[str, Any]:
     ``files()``; of any other data set a sample of its items, read under the test transform. A
     transform that a data set names is described besides.
     """
-    splits = data.splits
+    splits, begun = data.splits, data.begun
     parts = {"train": splits.train, "pool": splits.pool, "test": splits.test, "val": splits.val}
     shown: dict[str, Any] = {}
     for name, part in parts.items():
@@ -41,12 +41,12 @@ def portrait_of(data: Any) -> dict[str, Any]:
         elif not plain and not is_dataset(part):
             shown[name] = part
         elif name == "train" and splits.pool is not None:
-            shown[name] = {"class": type(part).__qualname__, "items": len(part)}
+            shown[name] = {"class": type(part).__qualname__, "items": begun or len(part)}
         else:
-            shown[name] = dataset_digest(part)
+            shown[name] = dataset_digest(part, begun if name in ("train", "pool") else None)
     return {
         "class": type(data).__qualname__,
-        "items": len(data.items),
+        "items": len(data.items) if begun is None else begun,
         "batch_size": data.batch_size,
         "label": data.label,
         "collate": data.collate,
@@ -68,24 +68,30 @@ def _transforms(parts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def dataset_digest(dataset: Any) -> str:
-    """Twelve letters that name what a map-style data set holds."""
-    digest = hashlib.sha256(f"{len(dataset)}".encode())
+def dataset_digest(dataset: Any, count: int | None = None) -> str:
+    """Twelve letters that name what a map-style data set holds.
+
+    Args:
+        dataset: any.
+        count: how many of its items, the first ones; all by default.
+    """
+    count = len(dataset) if count is None else count
+    digest = hashlib.sha256(f"{count}".encode())
     tensors = as_tensor_items(dataset)
     files = getattr(dataset, "files", None)
     if tensors is not None:
         for part in (*tensors.inputs, tensors.targets):
             if part is not None:
-                _feed(digest, part)
+                feed(digest, part[:count])
     elif callable(files):
-        _feed_files(digest, [os.fspath(path) for path in files()])
-        _feed_labels(digest, dataset)
+        _feed_files(digest, [os.fspath(path) for path in files()[:count]])
+        _feed_labels(digest, dataset, count)
     else:
-        _feed_labels(digest, dataset)
-        rows = torch.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLED)).long().unique()
+        _feed_labels(digest, dataset, count)
+        rows = torch.linspace(0, count - 1, min(count, SAMPLED)).long().unique()
         with seeded(0, 0, "portrait"):
             for row in rows.tolist():
-                _feed(digest, dataset[row])
+                feed(digest, dataset[row])
     return digest.hexdigest()[:12]
 
 
@@ -99,16 +105,16 @@ def _feed_files(digest: hashlib._Hash, paths: Sequence[str]) -> None:
     digest.update(str([_size(path) for path in paths[::step]]).encode())
 
 
-def _feed_labels(digest: hashlib._Hash, dataset: Any) -> None:
-    """The labels of a data set that has them all beside its items."""
+def _feed_labels(digest: hashlib._Hash, dataset: Any, count: int) -> None:
+    """The labels of a data set that has them all beside its items, the first ones."""
     labels = getattr(dataset, "targets", None)
     if isinstance(labels, Tensor):
-        _feed(digest, labels)
+        feed(digest, labels[:count])
         return
     if not isinstance(labels, (list, tuple, np.ndarray)) or not len(labels):
         return
     if isinstance(labels[0], (bool, int, float, str, np.generic)):
-        _feed(digest, np.asarray(labels))
+        feed(digest, np.asarray(labels[:count]))
 
 
 def content_digests(data: Any, index: Tensor) -> list[str]:
@@ -128,7 +134,7 @@ def content_digests(data: Any, index: Tensor) -> list[str]:
         if path is not None:
             digest.update(_name(path).encode())
         else:
-            _feed(digest, data.pool_items.inputs(torch.tensor([item])))
+            feed(digest, data.pool_items.inputs(torch.tensor([item])))
         found.append(digest.hexdigest()[:12])
     return found
 
@@ -161,7 +167,7 @@ def _size(path: str | os.PathLike[str]) -> int:
         return -1
 
 
-def _feed(digest: hashlib._Hash, value: Any) -> None:
+def feed(digest: hashlib._Hash, value: Any) -> None:
     """Put a value of an item into a hash; what has no bytes of its own goes by its text."""
     if isinstance(value, Tensor):
         value = value.detach().cpu().contiguous()
@@ -174,10 +180,10 @@ def _feed(digest: hashlib._Hash, value: Any) -> None:
     elif isinstance(value, Mapping):
         for key in sorted(value, key=str):
             digest.update(str(key).encode())
-            _feed(digest, value[key])
+            feed(digest, value[key])
     elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         for part in value:
-            _feed(digest, part)
+            feed(digest, part)
     elif hasattr(value, "tobytes"):  # a picture
         digest.update(f"{getattr(value, 'size', '')}".encode() + value.tobytes())
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,26 @@ from torch.utils.data import Dataset, Subset
 
 from lightning_al.records import positions
 
-__all__ = ["base_positions", "draw", "is_dataset", "one_per_class", "share_to_count", "spread"]
+__all__ = [
+    "Splits",
+    "base_positions",
+    "draw",
+    "is_dataset",
+    "one_per_class",
+    "share_to_count",
+    "spread",
+]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What :meth:`PoolDataModule.load` gives: data sets, or shares of ``train``."""
+
+    train: Any  # map-style; items with or without labels
+    test: Any  # data set, share, or positions in train
+    pool: Any = None  # the items of train under the test transform
+    val: Any = None  # data set, share, count, or positions in train
+    groups: Sequence[Any] | None = None  # one group an item of train
 
 
 def is_dataset(value: Any) -> bool:

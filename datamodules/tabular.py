@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from lightning_al.records import Inventory
 
 from .partition import held_out, scaling
 from .pool_data import PoolDataModule, Splits
@@ -58,6 +62,7 @@ class TabularDataModule(PoolDataModule):
         kwargs: see :class:`PoolDataModule`.
     """
 
+    grows = True
     feature_names: tuple[str, ...] = ()
     _features: tuple[str, ...] = ()  # columns of the file
 
@@ -105,10 +110,11 @@ class TabularDataModule(PoolDataModule):
                 needed, or fewer than two classes.
         """
         frame = read_table(self.path, self.separator)
-        columns = self._columns(frame)
+        first = frame[: self.begun]  # what the run began with decides splits, classes and scales
+        columns = self._columns(first)
         targets = self._targets(frame)
         known = ~targets.isnan() if targets.is_floating_point() else targets >= 0
-        labelled = known.nonzero().flatten()
+        labelled = known[: self.begun].nonzero().flatten()
         if not len(labelled):
             raise ValueError(f"{self.path}: no row has a {self.target!r}; label some rows first")
         other = Path(self.test_size).expanduser() if isinstance(self.test_size, str) else None
@@ -119,13 +125,13 @@ class TabularDataModule(PoolDataModule):
             seed=self.split_seed,
             classes=targets[labelled] if self.task == "classification" else None,
         )
-        encoder = Encoder.learn(frame, columns, self.categorical)
+        encoder = Encoder.learn(first, columns, self.categorical)
         features = encoder(frame)
-        mean, std = self._scaling(features, encoder, test, val)
+        mean, std = self._scaling(features[: self.begun], encoder, test, val)
         items = self._items(features, targets, encoder, mean, std, self.path)
         if not bool(known.all()):
-            self.given = labelled
-            if self._default_initial:
+            self.given = known.nonzero().flatten()
+            if self._default_initial and len(labelled) < len(first):
                 self.initial = "given"
         self.feature_names, self.in_features = encoder.names, features.shape[1]
         self._features = encoder.columns
@@ -141,6 +147,16 @@ class TabularDataModule(PoolDataModule):
         frame = read_text(self.path, self.separator).drop(columns=self.target)
         others = [c for c in frame.columns if c not in self._features]
         return cells_of(frame[[*others, *self._features]].iloc[index.tolist()])
+
+    def inventory(self) -> Inventory:
+        """Each row of the file, as it is written there."""
+        import pandas as pd
+
+        frame = read_text(self.path, self.separator)
+        if any(isinstance(cell, np.ndarray) for cell in frame.iloc[0]):  # vectors of parquet
+            frame = frame.map(lambda cell: str(np.asarray(cell).tolist()))
+        found = pd.util.hash_pandas_object(frame.astype(str), index=False).to_numpy(np.uint64)
+        return Inventory(np.maximum(found, np.uint64(1)), what="row")
 
     def _columns(self, frame: pd.DataFrame) -> list[str]:
         check_columns(frame, [self.target], "target", self.path)
@@ -160,7 +176,10 @@ class TabularDataModule(PoolDataModule):
         if self.task == "regression":
             self.outputs = 1
             return number_targets(frame[self.target], self.path, marks)
-        names, order = class_targets(read_text(self.path, self.separator)[self.target], marks)
+        column = read_text(self.path, self.separator)[self.target]
+        names, order = class_targets(column[: self.begun], marks)
+        if self.begun is not None:
+            names += self._later_names(column[self.begun :], marks, order)
         if self.missing_label is None:
             warn_of_marks(names, f"{self.path}: target {self.target!r}")
         if len(order) < 2:
@@ -171,6 +190,19 @@ class TabularDataModule(PoolDataModule):
         self.classes, self.class_names = len(order), order
         number = {name: i for i, name in enumerate(order)}
         return torch.tensor([-1 if name is None else number[name] for name in names])
+
+    def _later_names(
+        self, column: pd.Series, marks: Collection[str], order: Sequence[str]
+    ) -> list[str | None]:
+        """Class name of each row that joined later, None where the cell is empty."""
+        names, found = class_targets(column, marks)
+        if unseen := sorted(set(found) - set(order)):
+            row = int(self.begun or 0) + names.index(unseen[0])
+            raise ValueError(
+                f"{self.path}: row {row} joins with the class {unseen[0]!r}, the run has "
+                f"{', '.join(order)}; a new class needs a new run"
+            )
+        return names
 
     def _scaling(
         self, features: Tensor, encoder: Encoder, test: Tensor | None, val: Tensor | None

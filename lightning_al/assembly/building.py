@@ -72,9 +72,7 @@ class Assembly:
             )
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
-        self.model_config = copy.deepcopy(self.config["model"])
-        fill_sizes(self.model_config, self.datamodule)
-        self._model = Maker(kinds("LightningModule"), self.model_config)
+        self._fill()
         trainer = {k: v for k, v in self.config.get("trainer", {}).items() if v is not None}
         either: Any = functools.reduce(operator.or_, kinds("loggers.Logger"))
         self._logger = Maker(list[either] | either | bool | None, trainer.pop("logger", None))
@@ -82,8 +80,17 @@ class Assembly:
         self._trainer.add_class_arguments(trainer_class(), "trainer", instantiate=False)
         self._trainer_config = self._trainer.parse_object({"trainer": trainer})
 
+    def _fill(self) -> None:
+        """The model with the sizes that the data have."""
+        self._filled_for = getattr(self.datamodule, "items", None)
+        self.model_config = copy.deepcopy(self.config["model"])
+        fill_sizes(self.model_config, self.datamodule)
+        self._model = Maker(kinds("LightningModule"), self.model_config)
+
     def task(self) -> Any:
         """A fresh module, with the optimiser of the command line if it names one."""
+        if getattr(self.datamodule, "items", None) is not self._filled_for:
+            self._fill()  # the data were read anew, as a run began with them
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
             with given_hyperparameters(self._hyperparameters()):

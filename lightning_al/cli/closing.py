@@ -20,7 +20,7 @@ from lightning_al.history.progress import round_table
 __all__ = ["Outcome", "next_commands", "seed_table", "show"]
 
 CLASSES = "classification"  # of a reading's kinds
-ONCE = ("run_dir", "overwrite", "change")
+ONCE = ("run_dir", "overwrite", "change", "extend")
 """Options that belong to one folder alone."""
 
 

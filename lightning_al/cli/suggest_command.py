@@ -14,6 +14,7 @@ from lightning_al.assembly.recall import parse_run
 from lightning_al.assembly.shipped import find_config, is_overlay
 from lightning_al.compat import load_weights
 from lightning_al.journal.checkpoints import trouble_of
+from lightning_al.journal.extension import known_items, stand_as_known
 from lightning_al.journal.journal import JournalError, read_journal
 from lightning_al.journal.standing import Standing
 from lightning_al.records import Acquisition
@@ -56,7 +57,10 @@ def suggest_command(arguments: Sequence[str]) -> Acquisition:
     configs = known.config or []
     words = [word for name in configs for word in ("--config", name)] + more
     if all(is_overlay(find_config(name).name) for name in configs):
-        parts = Assembly(parse_run(_run_of(known.ckpt), words))
+        run_dir = _run_of(known.ckpt)
+        parts = Assembly(parse_run(run_dir, words))
+        stand_as_known(parts.datamodule, known_items(run_dir))
+        parts.datamodule.setup()
     else:
         parts = Assembly(parse(["run", *words]))
     learner, datamodule = parts.learner(), parts.datamodule

@@ -85,6 +85,8 @@ def shown(record: Mapping[str, Any]) -> str:
     >>> shown({"event": "changed", "option": "strategy", "old": "margin", "new": {"name": "power"}})
     'margin → power'
     """
+    if record["event"] == "extended":
+        return f"+{record['n']} items"
     names = record.get("names") or (_short(record["old"]), _short(record["new"]))
     what = "" if record["option"] == "strategy" else f"{record['option']} "
     return f"{what}{names[0]} → {names[1]}"

@@ -13,7 +13,7 @@ HEAD = b'{"event":"'
 """How each line of a journal begins."""
 INSIDE = (
     *(".lock", "journal.jsonl", "config.yaml", "checkpoints", "logs", "wandb", "baseline"),
-    *("queries", "metrics.csv", "acquired.csv", "curve.png"),
+    *("queries", "metrics.csv", "acquired.csv", "curve.png", "items.npz"),
 )
 """What a run writes, and where a link would lead it out of its folder."""
 

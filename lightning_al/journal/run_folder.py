@@ -17,6 +17,7 @@ from lightning_al.ranks.ranks import Ranks
 
 from .amendments import changes, in_force
 from .checkpoints import checkpoint_of, read_checkpoint, size_of, trouble_of
+from .extension import ITEMS, Stock
 from .journal import Journal, JournalError, sync_folder, utc
 from .lock import FolderLock
 from .order import check_order
@@ -35,6 +36,7 @@ OURS = (
     "metrics.csv",
     "acquired.csv",
     "curve.png",
+    ITEMS,
     "checkpoints",
     "baseline",
     "logs",
@@ -47,6 +49,7 @@ LEFT = (
     ".acquired.*.csv",
     ".config.*.yaml",
     ".curve.*.png",
+    ".items.*.npz",
     "tmp*.scores",
     "checkpoints/.round-*.ckpt",
     "checkpoints/.round-*.memory",
@@ -148,6 +151,7 @@ class RunFolder:
         *,
         plan: RunPlan,
         usual: Mapping[str, Any] | None = None,
+        stock: Stock | None = None,
     ) -> None:
         """Open for writing: make it, or read back what a run of the same configuration did.
 
@@ -158,6 +162,7 @@ class RunFolder:
             plan: the options of the run: whether it may change, and what an earlier run left is
                 removed.
             usual: values of ``config`` at which an older run that lacks the key is the same.
+            stock: the items of the data, where they may grow.
 
         Raises:
             JournalError: it holds another configuration, or a damaged journal.
@@ -165,7 +170,7 @@ class RunFolder:
         """
         try:
             self.records = self.ranks.on_zero(
-                lambda: self._open(dict(config), start, usual or {}, plan)
+                lambda: self._open(dict(config), start, usual or {}, plan, stock or Stock())
             )
         except BaseException:
             self.close()
@@ -177,6 +182,7 @@ class RunFolder:
         start: Mapping[str, Any],
         usual: Mapping[str, Any],
         plan: RunPlan,
+        stock: Stock,
     ) -> list[dict[str, Any]]:
         check_ours(self.path)
         with disk_errors(f"cannot make the run folder {self.path}"):
@@ -190,7 +196,7 @@ class RunFolder:
             journal.append("start", format=FORMAT, config=config, **start)
             sync_folder(self.path.parent)
         check_order(journal.records, self.path)
-        self._amend(journal, config, start, usual, plan)
+        self._amend(journal, config, start, usual, plan, stock)
         return journal.records
 
     def _amend(
@@ -200,6 +206,7 @@ class RunFolder:
         start: Mapping[str, Any],
         usual: Mapping[str, Any],
         plan: RunPlan,
+        stock: Stock,
     ) -> None:
         """Refuse another run; write down what changed of this one, where it may."""
         first, now = journal.records[0], in_force(journal.records)
@@ -215,6 +222,10 @@ class RunFolder:
                 {"names": _names(journal.records, start)} if line["option"] == "strategy" else {}
             )
             journal.append("changed", round=committed, **line, **names, time=utc())
+        stock.check(journal.records, self.path)
+        stock.keep(self.path)
+        if stock.joining is not None:
+            journal.append("extended", round=committed, **stock.joining, time=utc())
         amended = any(record["event"] == "changed" for record in journal.records)
         self._show(in_force(journal.records), anew=amended)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_al.records import Acquisition, Answers, Status
+from lightning_al.records import Acquisition, Answers, Status, positions
 
 from .overlay import Overlay
 
@@ -34,12 +34,14 @@ class LabelState:
     Args:
         n: N; on a continuous domain how many places were measured so far.
         places: [N, D] of a continuous domain, which grows; None for a finite one.
+        room: how many items of a finite one there are, where more than N may join later.
     """
 
-    def __init__(self, n: int, places: Tensor | None = None) -> None:
+    def __init__(self, n: int, places: Tensor | None = None, *, room: int | None = None) -> None:
         self._status = torch.zeros(n, dtype=torch.int8)
         self.answers = Overlay(n)
         self.places = places
+        self.room = n if room is None else room
         self._asked: dict[int, Tensor] = {}  # round -> the items of its query
         self._found: dict[Status, Tensor] = {}
 
@@ -180,6 +182,28 @@ class LabelState:
         self.answers.resize(len(self))
         self._found.clear()
 
+    def grow(self, n: int, labelled: Tensor, held: Tensor) -> None:
+        """Let items join behind those that are there, until there are n.
+
+        Args:
+            n: how many there are then.
+            labelled: positions of new ones that are labelled by what the data set says.
+            held: positions of new ones that belong to validation or test; the rest join the pool.
+
+        Raises:
+            ValueError: more than the data set has, or fewer than there are.
+        """
+        if not len(self) <= n <= self.room:
+            raise ValueError(
+                f"the journal says that {n - len(self)} items joined the {len(self)}, the data set "
+                f"has {self.room}; bring the items back that joined"
+            )
+        new = self._status.new_full((n - len(self),), int(Status.POOL))
+        self._status = torch.cat([self._status, new])
+        self.answers.resize(n)
+        self.put(labelled, Status.LABELLED)
+        self.put(held, Status.HELD)
+
     def apply(self, record: Mapping[str, Any]) -> None:
         """Take one journal line; those that change nobody's state are passed by.
 
@@ -194,6 +218,9 @@ class LabelState:
             if chosen.x is not None and len(chosen):
                 self.place(chosen.x, int(chosen.index[0]))
             self._asked[r] = chosen.index
+        elif event == "extended":
+            joined = (positions(record.get(name) or ()) for name in ("labelled", "held"))
+            self.grow(record["new"], *joined)
         elif event == "labelled":
             self.settle(self._asked[r], Answers.from_json(record))
         elif event == "collected":
@@ -220,7 +247,7 @@ class LabelState:
         status = state["status"]
         if self.places is not None:
             self.places = state["places"].clone()
-        elif len(status) != len(self):
+        elif not len(self) <= len(status) <= max(self.room, len(self)):
             raise ValueError(
                 f"the saved state is of {len(status)} items, this data set has {len(self)}; give "
                 "the same data"

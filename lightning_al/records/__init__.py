@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .answers import Acquisition, Answers, Due, Later, Status, positions
 from .domain import Box, Domain, Finite, Outcomes
+from .inventory import Inventory
 from .parts import LABEL_KEYS, label_place, named_label, with_label, without_label
 from .plan import RunPlan
 from .pool import Context, NoBench, Pool
@@ -24,6 +25,7 @@ __all__ = [
     "Domain",
     "Due",
     "Finite",
+    "Inventory",
     "Later",
     "NoBench",
     "Outcomes",

@@ -180,6 +180,14 @@ class RunPlan:
         grid=False,
         check=flag,
     )
+    extend: bool = option(
+        "let items that the data set has more than when the run began join it at the next "
+        "positions: rows at the end of a table, files of a folder, a longer data set",
+        False,
+        identity=False,
+        grid=False,
+        check=flag,
+    )
     trust: bool = option(
         "read objects of any kind in the checkpoints of the run folder, which runs their code; "
         "else tensors and plain values alone are read, and other objects left out",

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -14,7 +13,9 @@ from pytorch_lightning.loggers import CSVLogger
 
 from lightning_al.compat import family_of
 from lightning_al.fits.lightning import fit_round
+from lightning_al.fits.recipe import Recipe
 from lightning_al.journal.checkpoints import read_checkpoint, trouble_of
+from lightning_al.journal.extension import known_items, stand_as_known
 from lightning_al.journal.journal import JournalError, read_journal
 from lightning_al.journal.run_folder import check_same_run
 from lightning_al.journal.standing import Standing
@@ -64,7 +65,7 @@ def replay(
     learner = learner.with_(loggers=())
     parts = learner.parts()
     recipe = parts.recipe(learner)
-    _at_round(standing, round, learner, parts, recipe.build_task(learner.seed, 0, None))
+    _at_round(standing, round, learner, parts, recipe)
     before = None if learner.weights == "reset" else standing.checkpoint(round - 1)
     previous = None
     if before is not None:
@@ -81,13 +82,14 @@ def replay(
 
 
 def _at_round(
-    standing: Standing, round: int, learner: ActiveLearner, parts: Parts, module: Any
+    standing: Standing, round: int, learner: ActiveLearner, parts: Parts, recipe: Recipe
 ) -> None:
     """Bring the learner's datamodule to where it stood when the round was fitted."""
     datamodule = learner.datamodule
     datamodule.prepare_data()
+    stand_as_known(datamodule, known_items(standing.path))
     datamodule.start(learner.seed)
-    config, identity, _ = describe(learner, parts, module)
+    config, identity, _ = describe(learner, parts, recipe.build_task(learner.seed, 0, None))
     usual = {each.name: each.default for each, _ in options_of(learner)}
     then = {**standing.start, "config": standing.config(round)}
     start = {"identity": identity}

@@ -16,6 +16,7 @@ from lightning_al.history.hits import hits_of
 from lightning_al.history.records import Round
 from lightning_al.history.safety import safety_of
 from lightning_al.identity import digest
+from lightning_al.journal.extension import known_items, stand_as_known, stock_of
 from lightning_al.journal.run_folder import RunFolder
 from lightning_al.journal.standing import Standing
 from lightning_al.oracles import placed
@@ -56,7 +57,10 @@ class Run:
         self.ranks = join(recipe.build_trainer())
         together = self.ranks.together
         together(lambda: data.prepare_data() if self.ranks.rank == 0 else None)
+        known = self.ranks.on_zero(lambda: None if plan.overwrite else known_items(plan.run_dir))
+        together(lambda: stand_as_known(data, known))
         together(lambda: data.start(plan.seed))
+        stock = stock_of(data, known, plan, self.ranks)
         together(lambda: check_data(plan, data))
         self.ranks.agree(data.fingerprint(), "who is labelled")
         hits = together(lambda: hits_of(data, plan.hit_ratio_at))
@@ -81,7 +85,7 @@ class Run:
             "versions": {"torch": str(torch.__version__)},
         }
         usual = {each.name: each.default for each, _ in options_of(plan)}
-        self.folder.open(self.config, start, plan=plan, usual=usual)
+        self.folder.open(self.config, start, plan=plan, usual=usual, stock=stock)
         self.standing = Standing.of(self.folder.records, self.folder.path)
         fits = backend_of(
             plan.fits,
@@ -105,8 +109,9 @@ class Run:
         )
 
     def _path(self) -> Path:
-        if self.plan.change and self.plan.run_dir is None:
-            raise ValueError("change=True goes on with a run: say which, with run_dir=FOLDER")
+        if (self.plan.change or self.plan.extend) and self.plan.run_dir is None:
+            word = "change" if self.plan.change else "extend"
+            raise ValueError(f"{word}=True goes on with a run: say which, with run_dir=FOLDER")
         name = f"{self.parts.name}-{digest(self.config)}"
         return Path(self.plan.run_dir or Path("runs") / name)
 

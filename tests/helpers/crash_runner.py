@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from helpers import small
+from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.history.round_log import RoundLog
 from lightning_al.journal import journal
 from lightning_al.oracles import DelayedOracle, NoisyOracle
@@ -58,19 +59,32 @@ def run(folder, setting):
 
 def changed(folder):
     """A run that is over, and goes on by another strategy with a larger budget."""
-    if not stands_in(folder, "changed"):
+    if not stands_in(folder, '"event":"changed"'):
         small.learner(folder, budget=5).run()
     new = {"strategy": "margin", "query_size": 3, "budget": 11, "change": True}
     return small.learner(folder, **new).run()
 
 
-def stands_in(folder, event):
-    """Whether the journal of a folder has such a line already."""
+def stands_in(folder, text):
+    """Whether a line of the journal of a folder has this text already."""
     path = Path(folder, "journal.jsonl")
-    return path.exists() and f'"event":"{event}"' in path.read_text()
+    return path.exists() and text in path.read_text()
 
 
-AMENDED = {"changed": changed}
+def extended(folder):
+    """A run that is over, and goes on with twice as many items, and then some more."""
+    sizes = [30, 45, 60]
+    for number, n in enumerate(sizes):
+        if not stands_in(folder, f'"option":"budget","old":{4 * (number + 1)}'):
+            whole = small.blobs()
+            train = TensorItems(whole.inputs[0][:n], whole.targets[:n])
+            data = small.datamodule(train, val=0.1)
+            more = {"budget": 4 * (number + 1), "query_size": 4, "strategy": "random"}
+            done = small.learner(folder, datamodule=data, extend=True, **more).run()
+    return done
+
+
+AMENDED = {"changed": changed, "extended": extended}
 
 
 class Ticks:
