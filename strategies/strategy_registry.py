@@ -93,12 +93,20 @@ STRATEGIES = Strategies()
 EQUIVALENT: Mapping[str, str] = MappingProxyType(
     {
         "consensus-kl": "bald",
+        "posterior-entropy": "entropy",
+        "posterior-least-confidence": "least-confidence",
+        "posterior-margin": "margin",
+        "posterior-ratio": "ratio",
         "power": "power-bald",
         "regression-bald": "variance",  # of one output
         "softmax": "softmax-bald",
     }
 )
-"""Names that always choose as another one does, by their defaults: name -> the other."""
+"""Names that choose as another one does from the same members, by their defaults: name -> other.
+
+A ``posterior-*`` name asks for the members of a posterior, where the plain one takes the model as
+it is.
+"""
 
 FIELDS_OF: Mapping[str, Kind] = MappingProxyType(
     {

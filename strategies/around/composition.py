@@ -2,8 +2,8 @@
 
 A composition scores a batch once a part: its ``score`` gives ``[n, m]``, the columns of the parts
 side by side, and hands each part its own columns in ``choose``. It needs and keeps what its parts
-do; when one part wants many posterior members, all parts see them (plain scores are then averaged
-over the members).
+do; when one part wants many posterior members, all parts see them (plain scores of classes are then
+those of the members' mean prediction).
 """
 
 from __future__ import annotations

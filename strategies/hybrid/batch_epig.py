@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,17 +12,18 @@ from torch import Tensor
 from lightning_al.records import Acquisition, Pool
 from lightning_al.scores.numerics import check_regression, one_output
 
-from ..kernels.joint_epig import SAMPLES, SHORTLIST, batch_epig, regression_batch_epig
+from ..kernels.joint_epig import SAMPLES, SHORTLIST, informed_batch_epig, regression_batch_epig
 from ..score_strategy import acquired
 from ..selection import top_k
 from ..sets import choose_rows, mean_probs
 from ..strategy_registry import STRATEGIES
 from ..uncertainty.epig import EPIG, RegressionEPIG
+from .saturation import saturation
 
 __all__ = ["BatchEPIG", "RegressionBatchEPIG"]
 
 
-@STRATEGIES.register("batch-epig", kind="classification", members=20)
+@STRATEGIES.register("batch-epig", kind="classification", members=100)
 @dataclass(frozen=True, repr=False, eq=False)
 class BatchEPIG(EPIG):
     """EPIG of the whole batch, found greedily (Bickford Smith et al. 2023).
@@ -29,7 +31,9 @@ class BatchEPIG(EPIG):
     The batch whose labels together say most about the targets' labels.
     For k = 1 it is ``epig``. See :func:`.kernels.joint_epig.batch_epig` for the search and its
     cost. In pools above ``shortlist`` the later picks are searched among the most promising
-    candidates only; give the size of the pool to search all.
+    candidates only; give the size of the pool to search all. The notes of the acquisition hold what
+    the batch says about the S members, log S nats at the most; a warning tells when it is more
+    than 0.9 log S. So many members are needed, more for larger batches.
 
     Source: Bickford Smith et al., Prediction-Oriented Bayesian Active Learning (2023); joint and
     greedy as Kirsch, van Amersfoort and Gal, BatchBALD (2019).
@@ -60,20 +64,21 @@ class BatchEPIG(EPIG):
         Raises:
             ValueError: more asked than there are, or no target to be had.
         """
-        return acquired(candidates, choose_rows(self.pick, candidates, k, generator))
+        notes: dict[str, Any] = {}
 
-    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
-        """Greedy joint EPIG: rows [K]."""
-        mean_probs(pool.probs[:1], "batch-epig")  # refuses items with places
-        targets = self._targets(pool, generator)["probs"]
-        return batch_epig(
-            pool.probs.log(),
-            targets.log(),
-            k,
-            generator,
-            samples=self.samples,
-            shortlist=self.shortlist,
-        )
+        def pick(pool: Pool, k: int, generator: torch.Generator) -> Tensor:
+            mean_probs(pool.probs[:1], "batch-epig")  # refuses items with places
+            targets = self._targets(pool, generator)["probs"]
+            rows, told = informed_batch_epig(
+                *(pool.probs.log(), targets.log(), k, generator),
+                samples=self.samples,
+                shortlist=self.shortlist,
+            )
+            notes.update(saturation("batch-epig", told, pool.probs.shape[1]))
+            return rows
+
+        rows = choose_rows(pick, candidates, k, generator)
+        return replace(acquired(candidates, rows), notes=notes)
 
 
 @STRATEGIES.register("regression-batch-epig", kind="regression", members=20)

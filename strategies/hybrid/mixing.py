@@ -1,9 +1,10 @@
 """Items whose predicted class hangs by a thread: it changes when the embedding is tampered with.
 
 Both strategies ask the head of the fitted task (``pool.bench.head``) what it makes of changed
-embeddings, and cluster the items whose class changes. Where these are fewer than asked for, the
-others with the smallest margin follow (the authors' codes draw them). Without labelled items the
-network knows nothing: the whole pool is clustered.
+embeddings, and cluster the items whose class changes. Where these are fewer than asked for,
+ALFA-Mix mixes further, until there are enough; else the others with the smallest margin follow (the
+authors' codes draw them). Without labelled items the network knows nothing: the whole pool is
+clustered.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from lightning_al.records import Pool
 
 from ..diversity.clustered import KMeans
 from ..selection import top_k
-from ..sets import BLOCK, SetStrategy, covered
+from ..sets import BLOCK, SetStrategy, covered, unit
 from ..strategy_registry import STRATEGIES
 
-__all__ = ["AlfaMix", "DropQuery", "class_anchors", "mixed"]
+__all__ = ["AlfaMix", "DropQuery", "class_anchors", "mixed", "widths"]
 
+FAR = 2**10  # no need to mix farther
 Head = Callable[[Tensor], Tensor]
 
 
@@ -35,18 +37,25 @@ class _Flips(SetStrategy):
     needs: ClassVar[tuple[str, ...]] = ("probs", "head_input")
     keeps: ClassVar[tuple[str, ...]] = ("head_input",)
 
-    def flips(self, pool: Pool, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Whether an item's class changes, how often, and its margin: [N] each."""
+    def flips(
+        self, pool: Pool, k: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Whether an item's class changes, how often, and its margin: [N] each; k are wanted."""
         raise NotImplementedError
+
+    def clustered(self, points: Tensor) -> Tensor:
+        """What is clustered of embeddings [n, E]."""
+        return points
 
     def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
         """The hearts of k clusters of those that change, or all of them and then the others."""
         if covered(pool) is None:
-            return KMeans().hearts(pool.head_input, k, generator)
-        changes, often, margin = self.flips(pool, generator)
+            return KMeans().hearts(self.clustered(pool.head_input), k, generator)
+        changes, often, margin = self.flips(pool, k, generator)
         rows, rest = changes.nonzero().squeeze(1), (~changes).nonzero().squeeze(1)
         if len(rows) > k:
-            return rows[KMeans().hearts(pool.head_input[rows], k, generator)]
+            points = self.clustered(pool.head_input[rows])
+            return rows[KMeans().hearts(points, k, generator)]
         urgent = often - margin  # a margin is at most 1: it decides among equals only
         rows = rows[top_k(urgent[rows], len(rows), generator)]
         return torch.cat([rows, rest[top_k(urgent[rest], k - len(rows), generator)]])
@@ -58,15 +67,18 @@ class AlfaMix(_Flips):
     """ALFA-Mix: the class changes when embeddings are mixed (Parvaneh et al. 2022).
 
     Items whose class changes when their embedding is mixed with that of a labelled class.
-    The anchor of a class is the mean embedding of its labelled items; classes without any have no
-    anchor. Each candidate is mixed with each anchor by the closed form of :func:`mixed`; those
-    whose class changes for one of them are clustered by k-means, and of each cluster the item
-    nearest to its centre is taken.
+    The anchor of a class is the mean embedding of its labelled items; classes without any share the
+    mean of all labelled items. Each candidate is mixed with each anchor by the closed form of
+    :func:`mixed`, by ``eps``, twice ``eps`` and so on up to 1 (then twice as far each time), until
+    the class of k items or more has changed. These are clustered by k-means at unit length, and of
+    each cluster the item nearest to its centre is taken.
 
-    Source: Parvaneh et al., Active Learning by Feature Mixing (2022).
+    Source: Parvaneh et al., Active Learning by Feature Mixing (2022), section 3.2; widening, unit
+    length and the anchor of missing classes as in the authors' code, which stops at 1 and draws the
+    rest.
 
     Args:
-        eps: how far to mix; divided by the square root of E, as the authors do.
+        eps: how far to mix at first; divided by the square root of E, as the authors do.
     """
 
     eps: float = 0.2
@@ -75,19 +87,33 @@ class AlfaMix(_Flips):
         if not 0 < self.eps < math.inf:
             raise ValueError(f"alfa-mix needs eps > 0, got {self.eps}; 0.2 is customary")
 
-    def flips(self, pool: Pool, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """By mixing with each anchor."""
+    def clustered(self, points: Tensor) -> Tensor:
+        """Embeddings [n, E] at unit length."""
+        return unit(points)
+
+    def flips(
+        self, pool: Pool, k: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """By mixing with each anchor, further and further until k flip."""
         points, head = pool.head_input, pool.bench.head
         anchors = class_anchors(pool).to(points.device)
-        eps = self.eps / math.sqrt(points.shape[1])
         often, margin = _empty(points), _empty(points)
+        label = torch.empty(len(points), dtype=torch.int64, device=points.device)
+        slope = torch.empty(points.shape, dtype=torch.float32, device=points.device)
         for rows, part in _blocks(points):
-            label, margin[rows], gradient = _look(head, part)
-            often[rows] = 0.0
-            for anchor in anchors:
-                with torch.no_grad():
-                    other = _log_probs(head, mixed(part, anchor, gradient, eps)).argmax(1)
-                often[rows] += other != label
+            label[rows], margin[rows], slope[rows] = _look(head, part)
+        often.zero_()
+        for width in widths(self.eps):
+            left = (often == 0).nonzero().squeeze(1)
+            if len(points) - len(left) >= k:
+                break
+            eps = width / math.sqrt(points.shape[1])
+            for some, part in _blocks(points[left]):
+                rows = left[some]
+                for anchor in anchors:
+                    with torch.no_grad():
+                        moved = mixed(part, anchor, slope[rows], eps)
+                        often[rows] += _log_probs(head, moved).argmax(1) != label[rows]
         return often > 0, often, margin
 
 
@@ -120,7 +146,9 @@ class DropQuery(_Flips):
                 f"{self.p}, {self.views} and {self.threshold}"
             )
 
-    def flips(self, pool: Pool, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def flips(
+        self, pool: Pool, k: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """By dropping features."""
         points, head = pool.head_input, pool.bench.head
         often, margin = _empty(points), _empty(points)
@@ -153,8 +181,25 @@ def mixed(points: Tensor, anchor: Tensor, gradient: Tensor, eps: float) -> Tenso
     return points + eps * far * way
 
 
+def widths(eps: float) -> Iterator[float]:
+    """How far to mix, one after the other: multiples of ``eps`` up to 1, then twice as far each.
+
+    Ends beyond a thousand, where a class that has not changed never will.
+
+    >>> [round(width, 3) for width in widths(0.4)][:5]
+    [0.4, 0.8, 1.2, 2.4, 4.8]
+    """
+    width = eps
+    yield width
+    while width < FAR:
+        width = width + eps if width < 1 else 2 * width
+        yield width
+
+
 def class_anchors(pool: Pool) -> Tensor:
     """Mean embeddings [A, E] of the labelled items of each class that has any that are finite.
+
+    Where some of the task's classes have none, the mean of all labelled items follows.
 
     Raises:
         ValueError: labels that are not one class an item.
@@ -168,7 +213,11 @@ def class_anchors(pool: Pool) -> Tensor:
     embedding = labelled.head_input
     fine = embedding.isfinite().all(1)
     targets, embedding = targets.to(embedding.device)[fine], embedding[fine]
-    return torch.stack([embedding[targets == c].mean(0) for c in targets.unique()])
+    present = targets.unique()
+    anchors = [embedding[targets == c].mean(0) for c in present]
+    if len(present) < (pool.context.classes or 0):
+        anchors.append(embedding.mean(0))
+    return torch.stack(anchors)
 
 
 def _empty(points: Tensor) -> Tensor:

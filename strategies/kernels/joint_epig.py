@@ -27,7 +27,7 @@ from ..selection import RESOLUTION, check_k, shuffled
 from .batch_bald import MEMORY, _Configurations, _Items
 from .label_cells import Targets, race
 
-__all__ = ["batch_epig", "joint_epig", "regression_batch_epig"]
+__all__ = ["batch_epig", "informed_batch_epig", "joint_epig", "regression_batch_epig"]
 
 SAMPLES, SHORTLIST = 128, 2000  # label configurations, candidates: the defaults
 _HEAD = 32  # configurations by which items are put on the shortlist
@@ -88,10 +88,52 @@ def batch_epig(
     >>> batch_epig(pool, targets, 1, torch.Generator())
     tensor([1])
     """
+    rows, _ = _searched(
+        *(log_probs, targets, k, generator, samples, shortlist, pending, memory, resolution)
+    )
+    return rows
+
+
+def informed_batch_epig(
+    log_probs: Tensor,
+    targets: Tensor,
+    k: int,
+    generator: torch.Generator,
+    *,
+    samples: int = SAMPLES,
+    shortlist: int = SHORTLIST,
+) -> tuple[Tensor, float]:
+    """The batch of :func:`batch_epig`, and what its labels say about the member, in nats.
+
+    log_probs [N, S, C], targets [T, S, C] -> positions [K], their joint mutual information with
+    the member, in [0, log S]: what they can say about any target at most. Exact where the search
+    is, else an unbiased estimate.
+    """
+    rows, state = _searched(
+        *(log_probs, targets, k, generator, samples, shortlist, None, MEMORY, RESOLUTION)
+    )
+    if state is None:
+        return rows, 0.0
+    probs = _Items(log_probs[rows[-1:]], MEMORY).probs(0)
+    return rows, state.extended(probs, samples, generator).told()
+
+
+def _searched(
+    log_probs: Tensor,
+    targets: Tensor,
+    k: int,
+    generator: torch.Generator,
+    samples: int,
+    shortlist: int,
+    pending: Tensor | None,
+    memory: int,
+    resolution: float,
+) -> tuple[Tensor, _Configurations | None]:
+    """The picks, and the configurations of all but the last one; None without picks."""
     given = _check(log_probs, targets, k, samples, pending, shortlist)
     device = log_probs.device
     if k == 0:
-        return torch.empty(0, dtype=torch.int64, device=device)
+        return torch.empty(0, dtype=torch.int64, device=device), None
     items, known = _Items(log_probs, memory), Targets(targets.to(device), memory)
     state = _Configurations.none(items.members, device)
     priority = shuffled(len(log_probs), generator, device)
@@ -113,7 +155,7 @@ def batch_epig(
         free[row] = False
         if len(chosen) < k:
             state = state.extended(items.probs(row), samples, generator)
-    return torch.tensor(chosen, dtype=torch.int64, device=device)
+    return torch.tensor(chosen, dtype=torch.int64, device=device), state
 
 
 def joint_epig(

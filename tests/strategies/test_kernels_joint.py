@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from lightning_al import measures
-from lightning_al.strategies.kernels.batch_bald import batch_bald, joint_entropy
+from lightning_al.strategies import build
+from lightning_al.strategies.hybrid.saturation import saturation
+from lightning_al.strategies.kernels.batch_bald import (
+    batch_bald,
+    informed_batch_bald,
+    joint_entropy,
+)
+from lightning_al.strategies.kernels.joint_epig import batch_epig, informed_batch_epig
+from lightning_al.testing import World
 
 module = import_module("lightning_al.strategies.kernels.batch_bald")
 
@@ -341,3 +349,59 @@ def test_bad_input_says_which_rows_and_the_mend():
     with pytest.raises(ValueError, match="axes"):
         batch_bald(noisy()[0], 1, seeded())
     assert batch_bald(noisy()[:0], 0, seeded()).tolist() == []
+
+
+# --- what a batch says about the members ---------------------------------------------------------
+
+
+@every_fixture
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_a_batch_comes_with_its_information_on_the_members(fixture, k):
+    log_probs = fixture()
+    rows, told = informed_batch_bald(log_probs, k, seeded())
+    assert rows.tolist() == batch_bald(log_probs, k, seeded()).tolist()
+    assert told == pytest.approx(information(log_probs, rows.tolist()), abs=1e-5)
+    assert told <= math.log(4)
+    rows, told = informed_batch_epig(log_probs, log_probs[:3], k, seeded(), samples=3**k)
+    assert rows.tolist() == batch_epig(log_probs, log_probs[:3], k, seeded(), samples=3**k).tolist()
+    assert told == pytest.approx(information(log_probs, rows.tolist()), abs=1e-5)
+
+
+@pytest.mark.parametrize("samples", [50, 200])
+def test_information_from_sampled_configurations_is_close(samples):
+    log_probs = noisy(n=8)
+    estimates = [informed_batch_bald(log_probs, 7, seeded(s), samples=samples) for s in range(30)]
+    wanted = [information(log_probs, rows.tolist()) for rows, _ in estimates]
+    error = [told - want for (_, told), want in zip(estimates, wanted, strict=True)]
+    assert abs(sum(error) / len(error)) < 0.02
+
+
+@pytest.mark.parametrize("members", [2, 5, 20])
+def test_members_that_are_sure_of_other_labels_are_told_apart_at_once(members):
+    apart = torch.eye(members)[None].log()
+    _, told = informed_batch_bald(apart, 1, seeded())
+    assert told == pytest.approx(math.log(members), abs=1e-4)
+    alike = torch.full((3, members, 4), 0.25).log()
+    assert informed_batch_bald(alike, 3, seeded())[1] == pytest.approx(0, abs=1e-6)
+    assert informed_batch_bald(alike, 0, seeded())[1] == 0
+
+
+@pytest.mark.parametrize("members", [2, 10, 100])
+def test_a_note_and_a_warning_from_nine_tenths_on(members):
+    most = math.log(members)
+    assert saturation("it", 0.9 * most, members) == {"information": round(0.9 * most, 6)}
+    with pytest.warns(UserWarning, match=f"it: the batch says .* the {members} members.*more mem"):
+        notes = saturation("it", 0.91 * most, members)
+    assert "log S" in notes["saturated"]
+    assert "saturated" not in saturation("it", 0.0, 1)  # one member has nothing to tell
+
+
+@pytest.mark.parametrize("name", ["batch-bald", "batch-epig"])
+@pytest.mark.parametrize(("samples", "k", "full"), [(3, 6, True), (40, 1, False)])
+def test_acquisitions_note_what_a_batch_says(name, samples, k, full):
+    strategy, world = build(name), World.make("classification", samples)
+    made = strategy.choose(world.pool(strategy), k, seeded())
+    log_probs = world.predictions.probs[made.index].log()
+    wanted = information(log_probs, range(k))
+    assert made.notes["information"] == pytest.approx(wanted, abs=1e-2)  # 128 configurations
+    assert ("saturated" in made.notes) == full == (wanted > 0.9 * math.log(samples))

@@ -1,6 +1,7 @@
 """Strategies that need more of the model than outputs, against slow references in float64."""
 
 import copy
+import itertools
 import math
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from lightning_al.posteriors import Deterministic
 from lightning_al.records import Pool, Predictions
 from lightning_al.strategies import build
 from lightning_al.strategies.diversity.clustered import KMeans
-from lightning_al.strategies.hybrid.mixing import mixed
+from lightning_al.strategies.hybrid.mixing import mixed, widths
 from lightning_al.strategies.trained.noise import deviations, jitter
 from lightning_al.testing import World, check_strategy
 
@@ -89,34 +90,99 @@ def slow_mix(world, z, anchor, eps):
     return torch.tensor(out, dtype=torch.float64)
 
 
-def slow_flips(world, eps):
-    x = world.predictions.embedding.double()
-    classes = sorted(set(world.context.targets.tolist()))
-    anchors = []
-    for c in classes:
-        rows = [x[i] for i, y in zip(world.labelled, world.context.targets, strict=True) if y == c]
-        anchors.append(sum(rows) / len(rows))
-    found = {}
-    for item in world.index.tolist():
-        own = label(world, x[item])
-        scaled = eps / math.sqrt(x.shape[1])
-        found[item] = sum(label(world, slow_mix(world, x[item], a, scaled)) != own for a in anchors)
+def slow_anchors(world):
+    """Class means one by one; the mean of all once, where a class has no items."""
+    x, rows = world.predictions.embedding.double(), {}
+    for item, y in zip(world.labelled.tolist(), world.context.targets.tolist(), strict=True):
+        rows.setdefault(y, []).append(x[item])
+    anchors = [sum(rows[y]) / len(rows[y]) for y in sorted(rows)]
+    if len(rows) < world.context.classes:
+        every = [z for own in rows.values() for z in own]
+        anchors.append(sum(every) / len(every))
+    return anchors
+
+
+def slow_flips(world, eps, k=1):
+    """How many anchors flip each item at the first width at which one does; widened for k items."""
+    x, anchors = world.predictions.embedding.double(), slow_anchors(world)
+    found, width = dict.fromkeys(world.index.tolist(), 0), eps
+    while sum(n > 0 for n in found.values()) < k:
+        for item in [item for item, n in found.items() if n == 0]:
+            own = label(world, x[item])
+            scaled = width / math.sqrt(x.shape[1])
+            ends = [label(world, slow_mix(world, x[item], a, scaled)) for a in anchors]
+            found[item] = sum(end != own for end in ends)
+        width = width + eps if width < 1 else 2 * width
     return found
+
+
+def of_two_classes(world):
+    """The same world where no item of the last class is labelled."""
+    return replace(world, context=replace(world.context, targets=world.context.targets % 2))
 
 
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("eps", [0.05, 0.2, 0.6])
-def test_alfa_mix_flips_what_the_closed_form_flips(samples, seed, eps):
-    world, strategy = World.make("classification", samples, seed), build("alfa-mix", eps=eps)
+@pytest.mark.parametrize(("eps", "k"), [(0.05, 1), (0.2, 1), (0.6, 1), (0.2, 9), (0.3, 15)])
+@pytest.mark.parametrize("change", [lambda world: world, of_two_classes], ids=["all", "two"])
+def test_alfa_mix_flips_what_the_closed_form_flips(samples, seed, eps, k, change):
+    world = change(World.make("classification", samples, seed))
+    strategy = build("alfa-mix", eps=eps)
     pool = world.pool(strategy)
-    changes, often, lead = strategy.flips(pool, seeded())
-    slow = slow_flips(world, eps)
+    changes, often, lead = strategy.flips(pool, k, seeded())
+    slow = slow_flips(world, eps, k)
     assert often.tolist() == [slow[i] for i in pool.index.tolist()]
     assert changes.tolist() == [slow[i] > 0 for i in pool.index.tolist()]
+    assert int(changes.sum()) >= k
     x = world.predictions.embedding.double()
     wanted = [margin(world, x[i]) for i in pool.index.tolist()]
     torch.testing.assert_close(lead.double(), torch.tensor(wanted).double(), atol=1e-5, rtol=0)
+
+
+def test_widths_rise_in_steps_up_to_one_and_then_double():
+    assert list(widths(0.25))[:7] == [0.25, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0]
+    for eps in (1e-3, 0.2, 1.0, 3.0):
+        seen = list(widths(eps))
+        assert seen[0] == eps
+        assert all(a < b <= max(2 * a, a + eps) for a, b in itertools.pairwise(seen))
+        assert seen[-1] >= 1024 > seen[-2]
+    assert list(widths(1e6)) == [1e6]
+
+
+def test_where_nothing_can_flip_the_smallest_margins_follow():
+    """One class has all the probability wherever one goes: no width is enough."""
+    world = World.make("classification", 1)
+    fields = world.predictions.tensors()
+    logits = torch.zeros_like(fields["logits"])
+    logits[..., 0] = 5.0
+    fields |= {"logits": logits, "probs": logits.softmax(-1)}
+    world = replace(world, predictions=Predictions(**fields))
+    strategy = build("alfa-mix")
+    assert not strategy.flips(world.pool(strategy), 4, seeded())[0].any()
+    assert len(set(chosen(strategy, world.pool(strategy), 4))) == 4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_large_batch_is_not_that_of_margin(seed):
+    """Where fewer flip at first than are asked for, what flips farther out is clustered."""
+    world = World.make("classification", 1, seed)
+    world = replace(world, index=torch.arange(20, 60))
+    wide, margins = build("alfa-mix"), build("margin")
+    few = int(wide.flips(world.pool(wide), 1, seeded())[0].sum())
+    k = few + 4
+    got = set(chosen(wide, world.pool(wide), k))
+    changed = wide.flips(world.pool(wide), k, seeded())[0]
+    assert got <= set(world.index[changed].tolist())
+    assert got != set(chosen(margins, world.pool(margins), k))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])
+def test_what_flips_is_clustered_at_unit_length(scale):
+    strategy = build("alfa-mix")
+    points = scale * torch.randn(9, 4, generator=seeded())
+    lengths = strategy.clustered(points).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones(9))
+    assert torch.equal(build("drop-query").clustered(points), points)
 
 
 def test_the_references_see_both_kinds():
@@ -150,7 +216,7 @@ def test_items_at_an_edge_flip_and_those_far_from_it_do_not():
     index = torch.arange(2, len(x))
     world = World(Predictions(torch.arange(len(x)), **fields), index, torch.tensor([0, 1]), context)
     strategy = build("alfa-mix")
-    changes = strategy.flips(world.pool(strategy), seeded())[0]
+    changes = strategy.flips(world.pool(strategy), 1, seeded())[0]
     # the farther anchor is 1 + |x| away: an item flips where |x| < 0.2 (1 + |x|), so |x| < 0.25
     assert changes.tolist() == [True, True, True, True, False, False, False]
 
@@ -167,7 +233,7 @@ def test_drop_query_counts_views_that_disagree(samples, seed, p, views, threshol
     world = World.make("classification", samples, seed)
     strategy = build("drop-query", p=p, views=views, threshold=threshold)
     pool = world.pool(strategy)
-    changes, often, _ = strategy.flips(pool, seeded(seed))
+    changes, often, _ = strategy.flips(pool, 1, seeded(seed))
     draw, x = seeded(seed), world.predictions.embedding.double()
     slow = dict.fromkeys(pool.index.tolist(), 0)
     for _ in range(views):
@@ -182,7 +248,7 @@ def test_drop_query_counts_views_that_disagree(samples, seed, p, views, threshol
 
 def test_next_to_nothing_dropped_flips_nothing():
     world, strategy = World.make("classification", 1), build("drop-query", p=1e-7)
-    assert not strategy.flips(world.pool(strategy), seeded())[0].any()
+    assert not strategy.flips(world.pool(strategy), 1, seeded())[0].any()
 
 
 # --- both ------------------------------------------------------------------------------------
@@ -194,15 +260,17 @@ def test_the_hearts_of_what_flips_or_all_of_it(name, seed):
     world, strategy = World.make("classification", 1, seed), build(name)
     pool = ordered(world, strategy)
     draw = seeded(seed)
-    changes, often, lead = strategy.flips(pool, draw)
-    state, flips = draw.get_state(), set(pool.index[changes].tolist())
-    assert flips
     for k in range(1, len(pool) + 1):
+        draw.manual_seed(seed)
+        changes, often, lead = strategy.flips(pool, k, draw)
+        state, flips = draw.get_state(), set(pool.index[changes].tolist())
+        assert flips
         got = chosen(strategy, world.pool(strategy), k, seed)
         if k < len(flips):
             part = pool.subset(changes.nonzero().squeeze(1))
             draw.set_state(state)
-            assert got == part.index[KMeans().hearts(part.head_input, k, draw)].tolist()
+            points = strategy.clustered(part.head_input)
+            assert got == part.index[KMeans().hearts(points, k, draw)].tolist()
         else:
             assert flips <= set(got)
             key = dict(zip(pool.index.tolist(), (often - lead).tolist(), strict=True))
@@ -216,7 +284,8 @@ def test_the_hearts_of_what_flips_or_all_of_it(name, seed):
 def test_without_labels_the_pool_is_clustered(name):
     world, strategy = unlabelled(World.make("classification", 1)), build(name)
     pool = ordered(world, strategy)
-    want = pool.index[KMeans().hearts(pool.head_input, 5, seeded(2))].tolist()
+    points = strategy.clustered(pool.head_input)
+    want = pool.index[KMeans().hearts(points, 5, seeded(2))].tolist()
     assert chosen(strategy, world.pool(strategy), 5, 2) == want
 
 

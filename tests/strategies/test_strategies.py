@@ -119,16 +119,57 @@ def test_units_of_the_target_do_not_matter(name, unit):
 # Score after selector.
 
 
-def test_plain_averages_the_members_and_posterior_scores_their_mean():
-    world = World.make("classification", samples=4)
-    probs = world.predictions.probs
-    plain = build("entropy").score(world.predictions, world.context)
-    torch.testing.assert_close(plain, measures.entropy(probs).mean(1))
-    posterior = build("posterior-entropy").score(world.predictions, world.context)
-    torch.testing.assert_close(posterior, measures.entropy(probs.mean(1)))
+PLAIN = ["entropy", "margin", "ratio", "least-confidence"]
 
 
-@pytest.mark.parametrize("name", ["entropy", "margin", "ratio", "least-confidence"])
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("samples", [1, 2, 7])
+def test_plain_scores_the_mean_prediction_and_expected_averages_the_members(name, samples):
+    world = World.make("classification", samples=samples)
+    measure, probs = getattr(measures, name.replace("-", "_")), world.predictions.probs
+    of_mean, mean_of = measure(probs.mean(1)), measure(probs).mean(1)
+    for built, want in (
+        (name, of_mean),
+        (f"posterior-{name}", of_mean),
+        (f"expected-{name}", mean_of),
+    ):
+        got = build(built).score(world.predictions, world.context)
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_members_that_contradict_each_other_come_first(name):
+    sure, split = [[0.999, 0.001], [0.001, 0.999]], [[0.7, 0.3], [0.7, 0.3]]
+    for places in ((), (3,)):  # of an item, and of each place of an item
+        probs = torch.tensor([sure, split])
+        probs = probs.reshape(2, 2, 2, *[1] * len(places)).expand(2, 2, 2, *places)
+        seen = Predictions(torch.arange(2), probs=probs)
+        first, second = build(name).score(seen, Context()).tolist()
+        assert first > second
+        first, second = build(f"expected-{name}").score(seen, Context()).tolist()
+        assert first < second
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_composition_shows_plain_scores_all_members(name):
+    world = World.make("classification", samples=5)
+    both = WeightedSum(["bald", name], [0.0, 1.0], normalise="none")
+    pool = world.pool(both)
+    alone = build(name).score(world.predictions.rows(world.index), world.context)
+    torch.testing.assert_close(pool.scores[:, 1], alone)
+    assert chosen(both, pool, 6) == chosen(build(name), world.pool(build(name)), 6)
+
+
+def test_expected_entropy_and_bald_add_up_to_the_entropy_of_the_mean():
+    world = World.make("classification", samples=6)
+    total, within, between = (
+        build(n).score(world.predictions, world.context)
+        for n in ("entropy", "expected-entropy", "bald")
+    )
+    torch.testing.assert_close(total, within + between)
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_posterior_of_one_member_is_the_plain_strategy(name):
     world = World.make("classification", samples=1)
     one, two = (

@@ -32,7 +32,8 @@ YEAR = r"(?:1[89]|20)\d\d"
 SOURCE = re.compile(
     rf"\([A-Z][^()]*\b{YEAR}\b|Source:[^()]*[A-Z]\w+[^()]*\({YEAR}\b|(?i:{NO_PAPER})"
 )
-DROPOUT = {"class_path": "lightning_al.posteriors.MCDropout", "init_args": {"members": 20}}
+DROPOUT = "lightning_al.posteriors.MCDropout"
+MANY = {"batch-bald": 100, "batch-epig": 100}  # a batch says log S about S members at the most
 SMALL = [
     *("--data.test", "0.8", "--trainer.max_epochs", "1", "--query_size", "4", "--budget", "8"),
     *("--progress", "false"),
@@ -107,7 +108,8 @@ def test_its_overlay_names_it_with_its_own_defaults(name):
     assert type(strategy) is type(build(name))
     # what is for a Gaussian process brings a posterior of its own
     members = strategy.members == "many" and kind_of(name) != "safe"
-    assert config.get("posterior") == (DROPOUT if members else None)
+    posterior = {"class_path": DROPOUT, "init_args": {"members": MANY.get(name, 20)}}
+    assert config.get("posterior") == (posterior if members else None)
     assert not {"data", "trainer", "budget", "query_size"} & set(config)
 
 
