@@ -96,6 +96,27 @@ def imbalanced(seed: int) -> Data:
     return digits(seed, kept=0.1)
 
 
+@data("classes-200")
+def many_classes(seed: int, classes: int = 200, each: int = 20, features: int = 32) -> Data:
+    """Clouds of numbers around as many centres, some classes three times as common as others."""
+    draw = generator(seed, 0, "clouds")
+    centres = torch.randn(classes, features, generator=draw, dtype=torch.float64)
+    common = 0.5 + torch.rand(classes, generator=draw)
+    y = torch.multinomial(common, classes * each, True, generator=draw)
+    test_y = torch.arange(classes).repeat(max(5, 2000 // classes))
+    x, test_x = (
+        centres[own] + 0.7 * torch.randn(len(own), features, generator=draw, dtype=torch.float64)
+        for own in (y, test_y)
+    )
+    return Data(x, y, test_x, test_y, classes)
+
+
+@data("classes-1000")
+def thousand_classes(seed: int) -> Data:
+    """The same with a thousand classes, of five items on average."""
+    return many_classes(seed, 1000, 5)
+
+
 # The model
 
 
@@ -158,7 +179,16 @@ def balanced_accuracy(weight: Tensor, found: Data) -> float:
 # Runs
 
 
-def once(name: str, data_set: str, seed: int, rounds: int, k: int, initial: int) -> dict[str, Any]:
+def once(
+    name: str,
+    data_set: str,
+    seed: int,
+    *,
+    rounds: int,
+    k: int,
+    initial: int,
+    members_drawn: int = MEMBERS,
+) -> dict[str, Any]:
     """One run of a strategy: balanced accuracies after each fit, CPU seconds of its choices."""
     found, strategy = DATA[data_set](seed), resolve(yaml.safe_load(name))
     order = torch.randperm(len(found.x), generator=generator(seed, 0, "initial"))
@@ -170,7 +200,8 @@ def once(name: str, data_set: str, seed: int, rounds: int, k: int, initial: int)
             break
         many = weight[None]
         if strategy.members == "many":
-            many = members(weight, found.x[labelled], generator(seed, turn, "members"))
+            draw = generator(seed, turn, "members")
+            many = members(weight, found.x[labelled], draw, members_drawn)
         free = torch.ones(len(found.x), dtype=torch.bool)
         free[labelled] = False
         pool = free.nonzero().squeeze(1)
@@ -254,12 +285,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="queries")
     parser.add_argument("--query-size", type=int, default=20)
     parser.add_argument("--initial", type=int, default=20, help="labels of round 0")
+    parser.add_argument("--members", type=int, default=MEMBERS, help="drawn, where many are wanted")
     parser.add_argument("--out", type=Path, help="file of results, appended to")
     parser.add_argument("--before", type=Path, help="file of results to compare with")
     args = parser.parse_args()
     one_thread()
     quiet()
     settings = {"rounds": args.rounds, "k": args.query_size, "initial": args.initial}
+    if args.members != MEMBERS:
+        settings["members_drawn"] = args.members
     names, now = list(dict.fromkeys([*args.strategies, "random"])), known(args.out, settings)
     for seed in range(args.seeds):
         for where in args.data:

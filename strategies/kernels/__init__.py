@@ -10,11 +10,13 @@ from .greedy_fisher import bait
 from .joint_epig import batch_epig, joint_epig, regression_batch_epig
 from .k_center import k_center_greedy
 from .plus_plus import badge, kmeans_plus_plus
+from .top_classes import bait_of_top_classes
 from .typiclust import typiclust
 
 __all__ = [
     "badge",
     "bait",
+    "bait_of_top_classes",
     "batch_bald",
     "batch_epig",
     "facility_location",

@@ -6,10 +6,12 @@ Probabilities sum to one, so everything is in the coordinates of all classes but
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-__all__ = ["Items", "fisher", "trace"]
+__all__ = ["Items", "Systems", "fisher", "trace"]
 
 BLOCK = 2**20  # elements looked at together
 _SMALL = 16  # order of the systems that are eliminated side by side
@@ -35,8 +37,55 @@ def fisher(embedding: Tensor, probs: Tensor) -> Tensor:
     return total.view(c * e, c * e)
 
 
-class Items:
-    """Z and P [C-1, C-1, n] of candidates, for adding (sign 1) or taking away (-1) each.
+class Systems:
+    """Z and P [r, r, n] of candidates, for adding (sign 1) or taking away (-1) each.
+
+    A subclass knows the roots V of the candidates' information: ``compute``, ``update`` and
+    ``vectors``. The candidates lie along the last axis.
+    """
+
+    def __init__(self, rank: int, n: int, sign: int, dtype: torch.dtype, device: Any) -> None:
+        self.sign = sign
+        self.z = torch.empty(rank, rank, n, dtype=dtype, device=device)
+        self.p = torch.empty_like(self.z)
+
+    def compute(self, inverse: Tensor, through: Tensor) -> None:
+        """Z and P from the inverse A and from A F A."""
+        raise NotImplementedError
+
+    def update(self, one: Tensor, two: Tensor) -> None:
+        """Z -= l l^T and P += l g^T (symmetric in effect), l = V^T one and g = V^T two."""
+        raise NotImplementedError
+
+    def vectors(self, rows: Tensor) -> Tensor:
+        """V of some candidates, transposed: rows [m] -> [m, r, d], float64."""
+        raise NotImplementedError
+
+    def steps(self, width: int) -> list[slice]:
+        """Blocks of candidates of which ``width`` elements each are looked at."""
+        size = max(1, BLOCK // max(1, width))
+        return [slice(i, i + size) for i in range(0, self.z.shape[2], size)]
+
+    def apply(self, some: slice, left: Tensor, right: Tensor) -> None:
+        """Z -= left left^T, P += left right^T for some candidates: left and right [r, m, n]."""
+        z, p = self.z[:, :, some], self.p[:, :, some]
+        if len(left) <= _SMALL:
+            for i in range(left.shape[1]):
+                z.addcmul_(left[:, None, i], left[None, :, i], value=-1)
+                p.addcmul_(left[:, None, i], right[None, :, i])
+        else:
+            left, right = left.permute(2, 0, 1), right.permute(2, 1, 0)
+            z -= (left @ left.transpose(1, 2)).permute(1, 2, 0)
+            p += (left @ right).permute(1, 2, 0)
+
+    def change(self) -> Tensor:
+        """By how much adding a candidate lowers, or taking it away raises the objective [n]."""
+        width = 2 * len(self.z) ** 2
+        return torch.cat([trace(self.z[..., s], self.p[..., s]) for s in self.steps(width)])
+
+
+class Items(Systems):
+    """The systems of all classes but one: r = C-1.
 
     In the coordinates of all classes but the last, q, an item's root is
     ``D = (I - q 1^T / (1 + sqrt(p_C))) diag(sqrt(q))``: ``D D^T = diag(q) - q q^T``, and no
@@ -46,18 +95,11 @@ class Items:
     def __init__(self, embedding: Tensor, probs: Tensor, sign: int, dtype: torch.dtype) -> None:
         p = probs.double()
         p = (p / p.sum(1, keepdim=True)).T
-        self.sign, self.embedding = sign, embedding
+        super().__init__(len(p) - 1, len(embedding), sign, dtype, p.device)
+        self.embedding = embedding
         self.exact = (p[:-1].sqrt(), p[:-1] / (1 + p[-1].sqrt()))  # float64
         self.root, self.mix = (part.to(dtype) for part in self.exact)  # [c, n]
         self.features = embedding.T.to(dtype).contiguous()  # [E, n]
-        c, n = self.root.shape
-        self.z = torch.empty(c, c, n, dtype=dtype, device=p.device)
-        self.p = torch.empty_like(self.z)
-
-    def steps(self, width: int) -> list[slice]:
-        """Blocks of candidates of which ``width`` elements each are looked at."""
-        size = max(1, BLOCK // max(1, width))
-        return [slice(i, i + size) for i in range(0, self.root.shape[1], size)]
 
     def compute(self, inverse: Tensor, through: Tensor) -> None:
         """Z and P from the inverse A and from A F A."""
@@ -86,21 +128,7 @@ class Items:
         both = both.to(self.features.dtype)
         for some in self.steps(4 * c * r):
             inner = (both @ self.features[:, some]).view(c, 2 * r, -1)
-            left, right = self.turned(inner, some).split(r, 1)
-            z, p = self.z[:, :, some], self.p[:, :, some]
-            if c <= _SMALL:
-                for i in range(r):
-                    z.addcmul_(left[:, None, i], left[None, :, i], value=-1)
-                    p.addcmul_(left[:, None, i], right[None, :, i])
-            else:
-                left, right = left.permute(2, 0, 1), right.permute(2, 1, 0)
-                z -= (left @ left.transpose(1, 2)).permute(1, 2, 0)
-                p += (left @ right).permute(1, 2, 0)
-
-    def change(self) -> Tensor:
-        """By how much adding a candidate lowers, or taking it away raises the objective [n]."""
-        width = 2 * len(self.root) ** 2
-        return torch.cat([trace(self.z[..., s], self.p[..., s]) for s in self.steps(width)])
+            self.apply(some, *self.turned(inner, some).split(r, 1))
 
     def vectors(self, rows: Tensor) -> Tensor:
         """V of some candidates, transposed: rows [m] -> [m, C-1, (C-1) E], float64."""

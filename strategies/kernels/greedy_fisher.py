@@ -23,16 +23,16 @@ since, weighted by ``tr(V^T A V)``) is too wide to exclude anyone before the sea
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..selection import RESOLUTION, check_k, shuffled
-from .fisher import Items, fisher, trace
+from .fisher import Items, Systems, fisher, trace
 
-__all__ = ["bait"]
+__all__ = ["Information", "bait", "check_bait", "forward_backward"]
 
-MEMORY = 2**28  # bytes
 _NEAR = 4e-4  # candidates this close to the best (relative) are compared in float64
 _TRUST = 1e-4  # relative error of float32 that is put up with
 _LEADERS = 24  # compared in float64, at most
@@ -50,16 +50,16 @@ def bait(
     generator: torch.Generator,
     *,
     ridge: float = 1.0,
+    weight: float = 1.0,
     oversample: float = 2.0,
     candidates: int | None = None,
-    memory: int = MEMORY,
 ) -> Tensor:
     """BAIT: embedding [N, E], probs [N, C] -> rows [K], in the order of choice.
 
-    Greedily minimises ``tr((ridge I + sum of I_x over labelled and chosen)^-1 I_pool)``, where
-    ``I_x = (diag(p) - p p^T) x h h^T`` and ``I_pool`` sums over candidates and labelled items.
-    ``oversample * k`` rows are added, then the least missed are taken away. The picks are those of
-    float64; values within 1e-6 of the best are ties, drawn by the generator.
+    Greedily minimises ``tr((ridge I + weight sum of I_x over labelled + sum of I_x over chosen)^-1
+    I_pool)``, where ``I_x = (diag(p) - p p^T) x h h^T`` and ``I_pool`` sums over candidates and
+    labelled items. ``oversample * k`` rows are added, then the least missed are taken away. The
+    picks are those of float64; values within 1e-6 of the best are ties, drawn by the generator.
 
     A step costs about ``4 N E (C - 1)^2`` operations. The matrices are of size (C E)^2.
 
@@ -71,11 +71,10 @@ def bait(
         k: how many, 0 to N.
         generator: of all draws.
         ridge: regularisation, > 0.
+        weight: of a labelled item, >= 0, where a pick's is 1.
         oversample: how many times k are added before the rest is taken away; 1 is forward only.
         candidates: how many are looked at, at most: of a larger pool a random part (at least
-            ``k``). The pool's information is always that of all.
-        memory: bytes of the candidates' small matrices, 16 (C - 1)^2 each; a pool that needs more
-            is thinned in the same way.
+            ``k``). The pool's information is always that of all. Each takes 16 (C - 1)^2 bytes.
 
     Source: Ash, Goel, Krishnamurthy and Kakade, Gone Fishing: Neural Active Learning with Fisher
     Embeddings (2021).
@@ -87,30 +86,51 @@ def bait(
     >>> bait(torch.ones(3, 4), probs, torch.ones(0, 4), probs[:0], 1, torch.Generator())
     tensor([1])
     """
-    _check(embedding, probs, labelled, labelled_probs, k, ridge, oversample)
+    check_bait(embedding, probs, labelled, labelled_probs, k, ridge, oversample)
     n, classes = probs.shape
     rows = shuffled(n, generator, embedding.device)
     if k == 0 or classes == 1 or embedding.shape[1] == 0:  # nothing is informative
         return rows[:k]
-    most = memory // (16 * (classes - 1) ** 2)
-    rows = rows[: max(k, most if candidates is None else min(most, candidates))]
+    rows = rows[: None if candidates is None else max(k, candidates)]
     known = fisher(labelled, labelled_probs)
     pool = fisher(embedding, probs) + known
     flat = torch.eye(classes - 1, dtype=torch.float64, device=pool.device) - 1 / classes
-    start = known + ridge * torch.kron(flat, torch.eye(embedding.shape[1]).to(flat))
-    information = _Information(start, pool)
+    start = weight * known + ridge * torch.kron(flat, torch.eye(embedding.shape[1]).to(flat))
+
+    def systems(part: Tensor, sign: int, dtype: torch.dtype) -> Systems:
+        return Items(embedding[part], probs[part], sign, dtype)
+
+    return forward_backward(Information(start, pool), systems, rows, k, oversample)
+
+
+def forward_backward(
+    information: Information,
+    systems: Callable[[Tensor, int, torch.dtype], Systems],
+    rows: Tensor,
+    k: int,
+    oversample: float,
+) -> Tensor:
+    """Add ``oversample * k`` of some rows, then take the least missed away: rows [K].
+
+    Args:
+        information: what there is before.
+        systems: (rows [n], sign, dtype) -> those of these candidates.
+        rows: of the candidates, shuffled.
+        k: how many are left, at most as many as there are rows.
+        oversample: how many times k are added.
+    """
     count = min(len(rows), max(k, math.ceil(oversample * k)))
-    search = _Search(information, embedding[rows], probs[rows], 1)
+    search = _Search(information, systems, rows, 1)
     rows = rows[torch.tensor([search.step() for _ in range(count)], device=rows.device)]
     if count > k:
-        search = _Search(information, embedding[rows], probs[rows], -1)
+        search = _Search(information, systems, rows, -1)
         for _ in range(count - k):
             search.step()
         rows = rows[search.free]
     return rows
 
 
-def _check(
+def check_bait(
     embedding: Tensor,
     probs: Tensor,
     labelled: Tensor,
@@ -119,6 +139,11 @@ def _check(
     ridge: float,
     oversample: float,
 ) -> None:
+    """Refuse what is no input of BAIT.
+
+    Raises:
+        ValueError: not two axes, two sizes, k > N, ridge <= 0 or oversample < 1.
+    """
     check_k(embedding, k, axes=2)
     shapes = [list(t.shape) for t in (probs, labelled, labelled_probs)]
     features, classes = embedding.shape[1], probs.shape[-1]
@@ -132,7 +157,7 @@ def _check(
         raise ValueError(f"bait needs ridge > 0 and oversample >= 1, got {ridge} and {oversample}")
 
 
-class _Information:
+class Information:
     """The inverse A of the information so far, and Q = A F A; both symmetric, float64.
 
     A change is of low rank: it is kept as factors until there are many, since each pass over the
@@ -174,17 +199,21 @@ class _Search:
     """Adds (sign 1) or takes away (-1) candidates one by one."""
 
     def __init__(
-        self, information: _Information, embedding: Tensor, probs: Tensor, sign: int
+        self,
+        information: Information,
+        systems: Callable[[Tensor, int, torch.dtype], Systems],
+        rows: Tensor,
+        sign: int,
     ) -> None:
         self.information, self.sign = information, sign
-        self.embedding, self.probs = embedding, probs
-        self.free = torch.ones(len(probs), dtype=torch.bool, device=probs.device)
-        self._compute(torch.float32 if len(probs) > _FEW else torch.float64)
+        self.systems, self.rows = systems, rows
+        self.free = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        self._compute(torch.float32 if len(rows) > _FEW else torch.float64)
 
     def _compute(self, dtype: torch.dtype) -> None:
         """Z and P from scratch."""
         self.information.settle()
-        self.items = Items(self.embedding, self.probs, self.sign, dtype)
+        self.items = self.systems(self.rows, self.sign, dtype)
         self.items.compute(*self.information.matrices)
 
     def step(self) -> int:

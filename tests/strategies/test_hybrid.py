@@ -243,17 +243,20 @@ def information_matrices(seen, index):
 
 
 class Dense:
-    """The objective by inverses of whole matrices."""
+    """The objective by inverses of whole matrices, in the authors' scaling of a batch of k."""
 
-    def __init__(self, seen, ridge=1.0):
+    def __init__(self, seen, k, ridge=1.0):
         self.items = information_matrices(seen, seen.index)
-        known = information_matrices(seen, seen.labelled).sum(0)
-        known = known if known.numel() > 1 else 0.0
-        self.start = ridge * torch.eye(self.items.shape[1], dtype=torch.float64) + known
-        self.pool = self.items.sum(0) + known
+        labelled = information_matrices(seen, seen.labelled)
+        mean = labelled.mean(0) if labelled.numel() > 1 else 0.0
+        count = len(seen.labelled)
+        eye = torch.eye(self.items.shape[1], dtype=torch.float64)
+        self.start = ridge * eye + mean * count / (count + k)
+        self.weight = k / (count + k)
+        self.pool = self.items.sum(0) + count * mean
 
     def __call__(self, rows):
-        matrix = self.start + self.items[list(rows)].sum(0)
+        matrix = self.start + self.weight * self.items[list(rows)].sum(0)
         return float(torch.trace(torch.linalg.inv(matrix) @ self.pool))
 
     def gains(self, rows):
@@ -275,14 +278,14 @@ class Dense:
 def test_bait_forward(fixture, labels):
     seen = seen_as(fixture, labels)
     rows = chosen(build("bait", oversample=1.0), seen, 6)
-    check_greedy(rows, Dense(seen).gains)
+    check_greedy(rows, Dense(seen, 6).gains)
 
 
 @BOTH
 @EVERY
 def test_bait_forward_and_backward(fixture, labels):
     seen = seen_as(fixture, labels)
-    dense = Dense(seen, ridge=0.5)
+    dense = Dense(seen, 4, ridge=0.5)
     rows, want = chosen(build("bait", ridge=0.5), seen, 4), dense.search(4, 8)
     assert dense(rows) == pytest.approx(dense(want), rel=1e-6)
     if fixture != "ties":
@@ -305,17 +308,57 @@ def test_bait_of_a_long_embedding_is_sketched():
     assert whole[0] == whole[1] == whole[2]
 
 
-def test_bait_thins_a_pool_that_is_too_large():
-    seen = world("clumped")
-    points, probs = features(seen)[0], mean_probs(seen, seen.index)
-    some = {
-        row
-        for seed in range(40)
-        for row in bait_module.bait(
-            *(points, probs, points[:0], probs[:0], 2, seeded(seed)), memory=16 * C * C * 5
-        ).tolist()
-    }
-    assert len(some) > 8
+@BOTH
+@EVERY
+def test_bait_of_all_top_classes_is_bait(fixture, labels, monkeypatch):
+    seen = seen_as(fixture, labels)
+    monkeypatch.setattr(bait_module, "MANY", 2)  # the three classes of these worlds are many
+    rows = chosen(build("bait", oversample=1.0, top=3), seen, 6)
+    check_greedy(rows, Dense(seen, 6).gains, tolerance=1e-4)
+
+
+def many_classes(n, classes, features=6, seed=0):
+    """A pool of items of one member's predictions, nothing labelled."""
+    draw = seeded(seed)
+    kept = Predictions(
+        torch.arange(n),
+        probs=(2 * torch.randn(n, 1, classes, generator=draw)).softmax(-1),
+        head_input=torch.randn(n, features, generator=draw),
+    )
+    bench = SimpleNamespace(labelled_pool=lambda: Pool(torch.empty(0).long()))
+    return Pool(torch.arange(n), kept=kept, bench=bench)
+
+
+@pytest.mark.parametrize(("classes", "n"), [(3, 60), (60, 80), (200, 500), (1000, 40)])
+def test_bait_looks_at_all_of_an_ordinary_pool(classes, n):
+    """At 200 classes it once saw 423 candidates, at 1,000 sixteen."""
+    pool = many_classes(n, classes)
+    made = build("bait").choose(pool, 4, seeded())
+    assert made.notes == {"looked at": n}
+    if classes * 6 > 512:  # gradients are projected by the generator
+        return
+    again = build("bait").choose(pool, 4, seeded(1))
+    assert set(made.index.tolist()) == set(again.index.tolist())  # no part of it was drawn
+
+
+@pytest.mark.parametrize("classes", [2, 10, 40, 41, 200, 1000, 20_000])
+def test_bait_looks_at_ten_thousand_at_the_least(classes):
+    bait = build("bait")
+    assert bait.seen(classes, 10) >= 10_000
+    assert bait.seen(classes, 20_000) >= 200_000
+    assert build("bait", candidates=50).seen(classes, 3) == 50
+
+
+@pytest.mark.parametrize("classes", [3, 50])
+def test_bait_says_when_a_part_of_the_pool_is_looked_at(classes):
+    pool, bait = many_classes(60, classes), build("bait", candidates=20)
+    with pytest.warns(UserWarning, match=r"bait looks at 20 of 60 candidates.*raise candidates"):
+        made = bait.choose(pool, 2, seeded())
+    assert made.notes == {"looked at": 20}
+    with pytest.warns(UserWarning, match="bait looks at 50 of 60"):  # ten a pick
+        assert build("bait", candidates=20).choose(pool, 5, seeded()).notes == {"looked at": 50}
+    drawn = [frozenset(bait.choose(pool, 2, seeded(s)).index.tolist()) for s in range(20)]
+    assert len(set(drawn)) > 5
 
 
 # --- settings, blocks ----------------------------------------------------------------------------
@@ -330,6 +373,7 @@ def test_bait_thins_a_pool_that_is_too_large():
         ("max-det", {"noise": 0.0}, "noise > 0"),
         ("bait", {"ridge": 0.0}, "ridge > 0"),
         ("bait", {"oversample": 0.5}, "oversample >= 1"),
+        ("bait", {"top": 0}, "top and candidates >= 1"),
     ],
 )
 def test_settings_are_refused_at_construction(name, arguments, says):
