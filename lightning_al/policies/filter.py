@@ -1,8 +1,8 @@
 """A check of safety at run time: what a policy proposes is moved where it is not safe enough.
 
 Policies have learnt to be safe on average over simulated functions; nothing holds them to it on
-the function at hand. A filter fits a Gaussian process to the safety measurements so far and asks
-of each proposal whether z >= 0 there with probability 1 - gamma. Off by default, as published.
+the function at hand. A filter learns from the safety measurements so far and asks of each proposal
+whether z >= 0 there with probability 1 - gamma. Off by default, as published.
 """
 
 from __future__ import annotations
@@ -15,18 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_al.gp import ExactGP, Prior, fit_exact
+from lightning_al.gp.safety import SafeProcess
 from lightning_al.scores.safety import needed_deviations
 
-__all__ = ["Guard", "Moved", "SafetyFilter", "leave_one_out", "toward", "upper_quantile"]
+__all__ = ["Guard", "Moved", "SafetyFilter", "toward", "upper_quantile"]
 
-BLOCK = 2**22  # elements of a covariance [m, n] looked at together: 32 MiB
-LENGTH, LEVEL, NOISE = (
-    Prior(0.5, 1.0, 1e-2, 1e2),
-    Prior(1.0, 1.0, 1e-2, 1e2),
-    Prior(1e-2, 2.0, 1e-6),
-)
-"""Priors for inputs in [0, 1] and measurements of mean square 1."""
+READ = 256  # candidates looked at together
 
 
 @dataclass(frozen=True)
@@ -40,34 +34,21 @@ class Moved:
 
 @dataclass(frozen=True)
 class Guard:
-    """What is known of z: its process, and how far below the mean the bound lies.
+    """What is known of z: its process, and how many deviations above 0 are asked for.
 
-    A place is safe enough where ``mean - quantile * deviation >= 0``, noise included.
+    Phi of the deviations of a place is the probability that z >= 0 there, noise included.
     """
 
-    process: ExactGP  # of z in units of `scale`
-    scale: float
-    quantile: float
-
-    def moments(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation [m] of a measurement of z at points [m, D], noise included."""
-        points = points.to(self.process.x)
-        rows = max(1, BLOCK // max(1, len(self.process.x)))
-        parts = [self.process.moments(part) for part in points.split(rows)]
-        mean, variance = (torch.cat(values) for values in zip(*parts, strict=True))
-        return mean * self.scale, (variance + self.process.noise).sqrt() * self.scale
-
-    def lower(self, points: Tensor) -> Tensor:
-        """Lower bound [m] of z at points [m, D]: safe enough where it is at least 0."""
-        mean, deviation = self.moments(points)
-        if math.isinf(self.quantile):
-            return torch.full_like(mean, -self.quantile)
-        return mean - self.quantile * deviation
+    process: SafeProcess
+    needed: float
 
     def deviations(self, points: Tensor) -> Tensor:
-        """Deviations [m] by which z is expected above 0: the order of safety."""
-        mean, deviation = self.moments(points)
-        return mean / deviation
+        """Deviations [m] by which z is expected above 0 at points [m, D]: the order of safety."""
+        return self.process.deviations(points)
+
+    def enough(self, points: Tensor) -> Tensor:
+        """Whether points [m, D] are safe enough, bool [m]."""
+        return self.deviations(points) >= self.needed
 
     def settle(self, proposal: Tensor, candidates: Iterable[Tensor]) -> Moved:
         """Keep a proposal [D] that is safe enough, or find the first candidate that is.
@@ -78,20 +59,20 @@ class Guard:
                 read as far as needed. Where none is safe enough, the safest one is taken: of all
                 candidates and the proposal, the one whose z is most deviations above 0.
         """
-        here = proposal.reshape(1, -1)
-        best, row = float(self.deviations(here)), -1
+        best, row = float(self.deviations(proposal.reshape(1, -1))), -1
         probability = float(torch.special.ndtr(torch.tensor(best, dtype=torch.float64)))
-        if bool(self.lower(here) >= 0):
+        if best >= self.needed:
             return Moved(-1, probability, True)
         seen = 0
         for block in candidates:
-            enough = (self.lower(block) >= 0).nonzero().flatten()
-            if len(enough):
-                return Moved(seen + int(enough[0]), probability, True)
-            ratio = self.deviations(block)
-            if len(block) and float(ratio.max()) > best:
-                best, row = float(ratio.max()), seen + int(ratio.argmax())
-            seen += len(block)
+            for part in block.split(READ):
+                above = self.deviations(part)
+                enough = (above >= self.needed).nonzero().flatten()
+                if len(enough):
+                    return Moved(seen + int(enough[0]), probability, True)
+                if len(part) and float(above.max()) > best:
+                    best, row = float(above.max()), seen + int(above.argmax())
+                seen += len(part)
         return Moved(row, probability, False)
 
 
@@ -100,12 +81,13 @@ class SafetyFilter:
     """How a proposal is checked.
 
     Args:
-        kind: "gp" asks for P(z >= 0) >= 1 - gamma under the process. "conformal" does not take its
-            word for the deviations: its bound lies as many of them below the mean as 1 - gamma of
-            the measurements so far did at most, each predicted from the others (a jackknife).
+        kind: "gp" asks for P(z >= 0) >= 1 - gamma under a Gaussian process whose hyper-parameters
+            are integrated out (:class:`lightning_al.gp.safety.SafeProcess`). "conformal" does not
+            take its word for it: it asks for as many deviations as 1 - gamma of the measurements so
+            far lay below what the others made expect (a jackknife), and for no fewer than "gp".
             With fewer than 1/gamma - 1 measurements no such share can be told; then it is the
-            largest of these, and no less than "gp" asks for. Queries are no random sample, so this
-            is a calibration, and no guarantee.
+            largest of these. Queries are no random sample, so this is a calibration, and no
+            guarantee.
         gamma: probability of being unsafe that is tolerated.
     """
 
@@ -121,7 +103,7 @@ class SafetyFilter:
     def fit(self, x: Tensor, z: Tensor) -> Guard:
         """Learn from measurements z [n] at x [n, D] in [0, 1]; n >= 1.
 
-        The process has mean zero, so that far from all measurements safe and unsafe are as likely.
+        Far from all measurements places are rather unsafe than safe.
 
         Raises:
             ValueError: shapes that do not go together, or numbers that are not finite.
@@ -133,37 +115,16 @@ class SafetyFilter:
             )
         if not bool(x.isfinite().all() and z.isfinite().all()):
             raise ValueError("x or z holds NaN or infinities; leave such points out")
-        x, z = x.double(), z.double()
-        scale = float(z.square().mean().sqrt()) or 1.0
-        kernel, noise, _ = fit_exact(x, z / scale, "rbf", LENGTH, LEVEL, NOISE)
-        return self.guard(ExactGP.given(kernel, noise, x, z / scale), scale)
+        return self.guard(SafeProcess.given(x, z))
 
-    def guard(self, process: ExactGP, scale: float = 1.0) -> Guard:
-        """The guard of a process that is there already, of z in units of ``scale``."""
+    def guard(self, process: SafeProcess) -> Guard:
+        """The guard of a process that is there already."""
         needed = needed_deviations(self.gamma)
-        if self.kind == "gp":
-            return Guard(process, scale, needed)
-        mean, deviation = leave_one_out(process)
-        values = (process.factor @ process.white.unsqueeze(-1)).squeeze(-1)
-        below = (mean - values) / deviation
+        if self.kind == "gp" or math.isinf(needed):
+            return Guard(process, needed)
+        below = process.left_out()
         found = upper_quantile(below, self.gamma)
-        return Guard(process, scale, max(float(below.max()), needed) if found is None else found)
-
-
-def leave_one_out(process: ExactGP) -> tuple[Tensor, Tensor]:
-    """Each value predicted from all the others: mean and deviation [n], noise included.
-
-    With K the covariance of the n noisy values y: mean_i = y_i - (K^-1 y)_i / (K^-1)_ii and
-    variance_i = 1 / (K^-1)_ii; the hyper-parameters stay.
-
-    Source: Rasmussen and Williams (2006), equation 5.12.
-    """
-    weights = torch.linalg.solve_triangular(
-        process.factor.mT, process.white.unsqueeze(-1), upper=True
-    )
-    precision = torch.cholesky_inverse(process.factor).diagonal(dim1=-2, dim2=-1)
-    values = (process.factor @ process.white.unsqueeze(-1)).squeeze(-1)
-    return values - weights.squeeze(-1) / precision, precision.rsqrt()
+        return Guard(process, max(float(below.max()) if found is None else found, needed))
 
 
 def upper_quantile(residuals: Tensor, gamma: float) -> float | None:

@@ -20,7 +20,7 @@ from .adapter import Adapter
 from .gp_base import MODES, GaussianProcess
 from .metric_specs import MetricSpec
 from .metrics import REGRESSION_METRICS
-from .standardisation import standardised
+from .standardisation import away_from, standardised, with_last
 
 __all__ = ["GPRegression", "Priors", "Process", "RegressionMode", "Variance", "halves"]
 
@@ -86,8 +86,10 @@ class GPRegression(GaussianProcess):
         starts: searches, of which the best counts: the first from where it should start, the
             others from there with each inverse softplus times U[0.5, 1.5], drawn by torch's seed
             (that of the round, in a run). None: 5 with "gamma", else 1.
-        safety: the last output is the safety measurement, predicted as the others and left out of
-            the metrics. None: no, or what the data say, from the command line.
+        safety: the last output is the safety measurement, never taken to mean 0, and left out of
+            the metrics. None: no, or what the data say, from the command line. One estimate of the
+            hyper-parameters, as here, claims too much to be safe
+            (:class:`~lightning_al.tasks.MarginalGPRegression` does not).
 
     Raises:
         ValueError: settings that make no sense; in a fit, data that are not finite.
@@ -186,12 +188,21 @@ class GPRegression(GaussianProcess):
         goal = goal.float().double() if self.published else goal
         if not bool(goal.isfinite().all()):
             raise ValueError("targets of the labelled set hold NaN or infinities")
-        if self.standardize:
-            self.target_mean, self.target_std, self.y = standardised(goal)
-        else:
-            self.y = (goal - self.target_mean) / self.target_std
+        self.target_mean, self.target_std, self.y = self._units(goal)
         if self.hyperparameters in ("map", "evidence", "gamma"):
             self._search(started)
+
+    def _units(self, goal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is taken from targets [n, D], what they are divided by [D], and what they become.
+
+        Nothing is taken from a safety measurement, or its limit would move.
+        """
+        mean, std, y = torch.zeros_like(self.target_mean), torch.ones_like(self.target_std), goal
+        if self.standardize:
+            mean, std, y = standardised(goal)
+        if self.safety and self.standardize:
+            mean, std, y = with_last(mean, std, y, *away_from(goal[:, -1], 0.0))
+        return mean, std, y
 
     def _search(self, started: bool) -> None:
         if self.foreign is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_al.gp import MixtureGP, Prior, sample_posterior
+from lightning_al.gp import safety as of_z
 from lightning_al.gp.evidence import evidence, numbers
 from lightning_al.posteriors import LatentQuantiles
 from lightning_al.readings import Numbers
@@ -18,8 +19,11 @@ from lightning_al.threads import working_alone
 from .adapter import Adapter
 from .gaussian_process import GPRegression, Process, RegressionMode, Variance, halves
 from .metric_specs import MetricSpec
+from .standardisation import away_from, with_last
 
 __all__ = ["MarginalGPRegression"]
+
+UNIFORM = 12**-0.5  # deviation of inputs that are uniform on [0, 1]
 
 
 class MarginalGPRegression(GPRegression):
@@ -29,6 +33,10 @@ class MarginalGPRegression(GPRegression):
     Hamiltonian Monte Carlo from the mode; one chain an output. A prediction is the mean and the
     variance of the mixture; ``joint`` is the Gaussian with its mean and covariance. All else is
     :class:`GPRegression`.
+
+    A safety measurement is modelled to be safe, whatever the other settings: by
+    :mod:`lightning_al.gp.safety`, so that of the places of which a strategy is told that they are
+    safe with probability 1 - gamma no larger share than gamma is not.
 
     Members. Strategies are given functions of all S processes, two each
     (:class:`~lightning_al.posteriors.LatentQuantiles`), whose spread is the variance of the
@@ -54,7 +62,7 @@ class MarginalGPRegression(GPRegression):
         variance: "latent" or "predictive".
         metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         starts: searches for the mode, of which the best counts.
-        safety: whether the last output is the safety measurement.
+        safety: whether the last output is the safety measurement; see above.
         warm_up: trajectories before the first draw.
         thin: trajectories a draw.
 
@@ -128,6 +136,17 @@ class MarginalGPRegression(GPRegression):
             return prior
         return Prior(prior.median, 2.0, prior.low, prior.high)
 
+    @property
+    def _cautious(self) -> bool:
+        """Whether the last output has a model of its own."""
+        return self.safety and self.samples > 1
+
+    def _units(self, goal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, std, y = super()._units(goal)
+        if self._cautious:
+            mean, std, y = with_last(mean, std, y, *away_from(goal[:, -1], of_z.FAR))
+        return mean, std, y
+
     @working_alone(lambda self, started: len(self.x) ** 3)
     def _search(self, started: bool) -> None:
         super()._search(started)
@@ -138,6 +157,13 @@ class MarginalGPRegression(GPRegression):
         modes = torch.cat(parts, dim=1).unsqueeze(1)
         draws = []
         for d, mode in enumerate(numbers(modes[:, 0].log())) if self.samples > 1 else ():
+            if self._cautious and d == self.outputs - 1:
+                length = of_z.LENGTH / (UNIFORM if self.standardize else 1.0)
+                found = of_z.safe_values(
+                    self.x, self.y[:, d], self.samples, length=length, ard=self.ard
+                )
+                draws.append(numbers(found.log()))
+                continue
             y = numbers(self.y[:, d])
 
             def objective(theta: Any, y: Any = y) -> Any:
@@ -159,7 +185,9 @@ class MarginalGPRegression(GPRegression):
         self.noise = self.drawn[:, :, -1].mean(1)
 
     def _process(self, d: int) -> Process:
-        return MixtureGP.given(self.kernel, self.drawn[d], self.x, self.y[:, d])
+        cautious = self._cautious and d == self.outputs - 1
+        kernel = of_z.SHAPE if cautious else self.kernel
+        return MixtureGP.given(kernel, self.drawn[d], self.x, self.y[:, d])
 
     def members(self, inputs: Any) -> Tensor:
         """Mean and variance of each process side by side [n, S, 2 D], in target units, float64."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["standardised"]
+from lightning_al.gp.safety import unit_of
+
+__all__ = ["away_from", "standardised", "with_last"]
 
 ROUNDING = 4.0  # units of the last place: a column that spreads no wider is constant
 
@@ -30,3 +32,16 @@ def standardised(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     least = ROUNDING * torch.finfo(values.dtype).eps * values.abs().amax(0)
     deviation = torch.where(deviation > least, deviation, 1.0)
     return values[0] + mean, deviation, (away - mean) / deviation
+
+
+def away_from(z: Tensor, far: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean [], deviation [] and measurements z [n] in units of their size, less ``far``."""
+    unit = z.new_tensor(unit_of(z))
+    return far * unit, unit, z / unit - far
+
+
+def with_last(mean: Tensor, std: Tensor, y: Tensor, *last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """With another mean [], deviation [] and column [n] of the last output."""
+    parts = zip((mean, std, y), last, strict=True)
+    mean, std, y = (torch.cat([old[..., :-1], new.unsqueeze(-1)], -1) for old, new in parts)
+    return mean, std, y

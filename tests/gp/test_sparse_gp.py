@@ -221,7 +221,7 @@ def test_with_all_points_it_is_the_exact_task(mode):
 
 @pytest.mark.parametrize("mode", ["map", "fixed"])
 def test_few_points_do_well_and_a_state_is_a_state(mode):
-    settings = {"outputs": 2, "points": 12, "safety": True, "hyperparameters": mode}
+    settings = {"outputs": 2, "points": 12, "hyperparameters": mode}
     x, y = waves(60)
     both = torch.stack([y, -y], 1)
     task = learnt(SparseGPRegression(**settings), (x, both))

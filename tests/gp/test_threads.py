@@ -22,6 +22,8 @@ from lightning_al.gp import (
     log_marginal_likelihood,
 )
 from lightning_al.gp.foreign import Foreign, fit_foreign
+from lightning_al.gp.nodes import posterior_nodes
+from lightning_al.gp.safety import SafeProcess
 from lightning_al.gp.sparse import greedy_points
 from lightning_al.policies import Policy, SetPolicy
 from lightning_al.tasks import (
@@ -149,6 +151,8 @@ FUNCTIONS = {
     "laplace": lambda seen: laplace().moments(points(5)[0]),
     "mixture": lambda seen: mixture().moments(points(5)[0]),
     "joint of a mixture": lambda seen: mixture().joint(points(5)[0]),
+    "nodes": lambda seen: posterior_nodes("rbf", PRIORS, *points()),
+    "safe process": lambda seen: SafeProcess.given(*points()).deviations(points(5)[0]),
 }
 USE_BLAS = ("fit_exact", "fit_sparse", "fit_laplace", "fit_foreign", "evidence")
 

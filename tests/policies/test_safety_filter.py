@@ -7,9 +7,10 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from lightning_al.gp import ExactGP, Stationary
+from lightning_al.gp import MixtureGP
+from lightning_al.gp.safety import FAR, SHAPE, SafeProcess
 from lightning_al.policies import filter as module
-from lightning_al.policies.filter import Guard, SafetyFilter, leave_one_out, toward, upper_quantile
+from lightning_al.policies.filter import Guard, SafetyFilter, toward, upper_quantile
 
 NORMAL = NormalDist()
 
@@ -18,12 +19,13 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def process(n=12, d=2, seed=0, noise=0.02):
-    """A process of given hyper-parameters, and what it was given."""
+def process(n=12, d=2, seed=0, noise=0.02, count=4):
+    """A mixture of processes of given hyper-parameters, and what it was given."""
     x = torch.rand(n, d, generator=seeded(seed), dtype=torch.float64)
     z = torch.sin(5 * x[:, 0]) + 0.3 + 0.1 * torch.randn(n, generator=seeded(1), dtype=x.dtype)
-    kernel = Stationary("rbf", torch.full((1,), 0.4).double(), torch.tensor(1.3).double())
-    return ExactGP.given(kernel, torch.tensor(noise, dtype=x.dtype), x, z), x, z
+    values = torch.tensor([[0.4] * d + [1.3, noise]]).double().repeat(count, 1)
+    values[:, :-2] *= (1 + torch.arange(count).double() / 4)[:, None]
+    return SafeProcess(MixtureGP.given(SHAPE, values, x, z - FAR), 1.0, FAR), x, z
 
 
 def line(n=9):
@@ -39,30 +41,20 @@ def test_doctests():
 # --- the formulas --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("noise", [1e-4, 0.02, 1.0])
-def test_left_out_points_are_predicted_as_by_a_process_without_them(noise):
-    gp, x, z = process(noise=noise)
-    mean, deviation = leave_one_out(gp)
-    for i in range(len(x)):
-        rest = torch.arange(len(x)) != i
-        alone = ExactGP.given(gp.kernel, gp.noise, x[rest], z[rest])
-        m, v = alone.moments(x[i : i + 1])
-        assert float(mean[i]) == pytest.approx(float(m), abs=1e-8)
-        assert float(deviation[i]) == pytest.approx(math.sqrt(float(v) + noise), rel=1e-8)
-
-
+@pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("gamma", [0.05, 0.2, 0.5])
-def test_the_gp_filter_asks_for_the_probability(gamma):
-    gp, _, _ = process()
-    guard = SafetyFilter("gp", gamma).guard(gp, scale=3.0)
+def test_the_gp_filter_asks_for_the_mean_probability(gamma, count):
+    process_of_z, _, _ = process(count=count)
+    guard = SafetyFilter("gp", gamma).guard(process_of_z)
     points = torch.rand(200, 2, generator=seeded(7), dtype=torch.float64)
-    mean, variance = gp.moments(points)
-    for m, v, low, r in zip(
-        mean, variance, guard.lower(points), guard.deviations(points), strict=True
-    ):
-        p = 1 - NormalDist(3 * float(m), 3 * math.sqrt(float(v) + 0.02)).cdf(0)
-        assert (float(low) >= 0) == (p >= 1 - gamma)
-        assert NORMAL.cdf(float(r)) == pytest.approx(p, abs=1e-9)
+    mean, deviation = process_of_z.answers(points)
+    ratios, enough = guard.deviations(points), guard.enough(points)
+    for i in range(200):
+        laws = zip(mean[:, i].tolist(), deviation[:, i].tolist(), strict=True)
+        p = sum(1 - NormalDist(m, s).cdf(0) for m, s in laws) / count
+        assert bool(enough[i]) == (p >= 1 - gamma)
+        assert NORMAL.cdf(float(ratios[i])) == pytest.approx(p, abs=1e-9)
+    assert 0 < int(enough.sum()) < 200
 
 
 def test_the_quantile_covers_a_new_one_of_n_plus_1_in_random_order():
@@ -78,25 +70,24 @@ def test_the_quantile_covers_a_new_one_of_n_plus_1_in_random_order():
     assert upper_quantile(torch.arange(3.0), 1.0) == -math.inf
 
 
-def test_the_conformal_bound_is_that_of_refits():
-    gp, x, z = process(25)
-    below = []
-    for i in range(len(x)):
-        rest = torch.arange(len(x)) != i
-        m, v = ExactGP.given(gp.kernel, gp.noise, x[rest], z[rest]).moments(x[i : i + 1])
-        below.append(float((m - z[i]) / (v + gp.noise).sqrt()))
-    guard = SafetyFilter("conformal", 0.1).guard(gp)
-    assert guard.quantile == pytest.approx(sorted(below)[math.ceil(26 * 0.9) - 1], abs=1e-7)
-    few = SafetyFilter("conformal", 0.01).guard(gp)  # 25 of 99 that this would take
-    assert few.quantile == pytest.approx(max(*below, NORMAL.inv_cdf(0.99)), abs=1e-7)
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_conformal_bound_is_a_quantile_of_what_was_left_out(count):
+    process_of_z, _, _ = process(25, count=count)
+    below = process_of_z.left_out()
+    guard = SafetyFilter("conformal", 0.1).guard(process_of_z)
+    wanted = float(below.sort().values[math.ceil(26 * 0.9) - 1])
+    assert guard.needed == pytest.approx(max(wanted, NORMAL.inv_cdf(0.9)), abs=1e-9)
+    few = SafetyFilter("conformal", 0.01).guard(process_of_z)  # 25 of 99 that this would take
+    assert few.needed == pytest.approx(max(float(below.max()), NORMAL.inv_cdf(0.99)), abs=1e-9)
 
 
-def test_a_process_that_is_too_sure_is_corrected():
+def test_a_process_that_is_too_sure_is_corrected_and_one_that_is_not_stays():
     """Deviations far too small: the Gaussian bound believes them, the conformal one does not."""
-    gp, _, _ = process(30, noise=1e-3)
-    assert SafetyFilter("conformal", 0.1).guard(gp).quantile > 1.5 * NORMAL.inv_cdf(0.9)
+    sure, _, _ = process(30, noise=1e-4)
+    assert SafetyFilter("conformal", 0.1).guard(sure).needed > 1.2 * NORMAL.inv_cdf(0.9)
     wide, _, _ = process(30, noise=4.0)
-    assert SafetyFilter("conformal", 0.1).guard(wide).quantile < NORMAL.inv_cdf(0.9)
+    assert float(wide.left_out().max()) < NORMAL.inv_cdf(0.9)
+    assert SafetyFilter("conformal", 0.1).guard(wide).needed == pytest.approx(NORMAL.inv_cdf(0.9))
 
 
 # --- where proposals go --------------------------------------------------------------------------
@@ -112,11 +103,11 @@ def test_on_a_line_what_is_unsafe_moves_to_the_border(kind):
         away = (candidates[:, 0] - start).abs().argsort(stable=True)
         moved = guard.settle(here, candidates[away].split(7))
         assert moved.safe
-        assert moved.probability < 0.01
+        assert moved.probability < 0.3
         border = float(candidates[away][moved.row])
-        assert 0.5 <= border <= 0.53  # z is known to a hair
+        assert 0.5 <= border <= 0.6
         nearer = candidates[away][: moved.row]
-        assert bool((guard.lower(nearer) < 0).all())
+        assert not bool(guard.enough(nearer).any())
     kept = guard.settle(torch.tensor([0.8]).double(), [candidates])
     assert (kept.row, kept.safe) == (-1, True)
     assert kept.probability > 0.99
@@ -126,15 +117,15 @@ def test_units_of_z_do_not_matter():
     x, z = line()
     one, two = (SafetyFilter().fit(x, unit * z) for unit in (1.0, 1e3))
     points = torch.linspace(0, 1, 33, dtype=torch.float64)[:, None]
-    torch.testing.assert_close(1e3 * one.lower(points), two.lower(points), rtol=1e-6, atol=1e-3)
+    torch.testing.assert_close(one.deviations(points), two.deviations(points), rtol=1e-6, atol=1e-6)
     SafetyFilter().fit(x, torch.zeros(9))  # all at the threshold: nothing to divide by
 
 
-def test_far_from_all_measurements_it_is_even_odds():
+def test_far_from_all_measurements_it_is_rather_unsafe():
     x, z = torch.tensor([[0.5, 0.5]]).double(), torch.tensor([2.0])
     guard = SafetyFilter().fit(x, z)
-    assert float(guard.deviations(torch.tensor([[90.0, 90.0]]))) == pytest.approx(0, abs=1e-6)
-    assert float(guard.deviations(x)) > 2
+    assert float(guard.deviations(torch.tensor([[90.0, 90.0]]))) < -0.5
+    assert float(guard.deviations(x)) > 1
 
 
 @pytest.mark.parametrize("kind", ["gp", "conformal"])
@@ -147,7 +138,7 @@ def test_with_gamma_one_nothing_moves(kind):
 
 def test_where_nothing_is_safe_enough_the_safest_is_taken():
     gp, _, _ = process()
-    guard = Guard(gp, 1.0, quantile=1e6)
+    guard = Guard(gp, needed=1e6)
     candidates = torch.rand(64, 2, generator=seeded(5), dtype=torch.float64)
     ratio = guard.deviations(candidates)
     here = candidates[ratio.argmin()]
@@ -169,6 +160,18 @@ def test_candidates_are_read_no_further_than_needed():
 
     assert guard.settle(torch.tensor([0.0]).double(), blocks()).row == 1
     assert read == [0.1, 0.9]
+
+
+def test_a_long_block_is_read_in_parts(monkeypatch):
+    gp, _, _ = process()
+    candidates = torch.rand(500, 2, generator=seeded(5), dtype=torch.float64)
+    here = candidates[gp.deviations(candidates).argmin()]
+    for needed in (0.5, 1.5, 1e6):
+        found = []
+        for size in (1, 7, 256, 1000):
+            monkeypatch.setattr(module, "READ", size)
+            found.append(Guard(gp, needed).settle(here, candidates.split(333)))
+        assert len(set(found)) == 1
 
 
 def test_the_way_to_a_goal_ends_there():

@@ -13,6 +13,7 @@ from lightning_al import ActiveLearner
 from lightning_al.assembly.building import fill_sizes
 from lightning_al.datamodules import ActiveDataModule
 from lightning_al.datamodules.tensors import TensorItems
+from lightning_al.gp.safety import SafeProcess
 from lightning_al.records import Outcomes
 from lightning_al.tasks import GPRegression, MarginalGPRegression, SparseGPRegression
 
@@ -92,18 +93,58 @@ def test_nll_is_the_density_of_noisy_targets():
 
 
 @EACH
-def test_without_standardisation_the_mean_far_away_is_0(kind):
+def test_what_the_mean_is_far_away(kind):
+    """That of the labels for y; for z 0, where its limit stays, or below it: caution."""
     x, both = safe_data()
     far = torch.full((1, 2), 1e4)
+    z = -float(both[:, 1].double().square().mean().sqrt()) if kind is MarginalGPRegression else 0.0
     raw = fast(kind, 2, safety=True, standardize=False)
     raw.learn(x, both)
-    torch.testing.assert_close(raw(far), torch.zeros(1, 2).double())
+    torch.testing.assert_close(raw(far), torch.tensor([[0.0, z]]).double())
     scaled = fast(kind, 2, safety=True)
     scaled.learn(x, both)
-    torch.testing.assert_close(scaled(far), both.double().mean(0, keepdim=True))
+    torch.testing.assert_close(scaled(far), torch.tensor([[float(both[:, 0].mean()), z]]).double())
     # in target units either way: the threshold 0 keeps its meaning
     for task in (raw, scaled):
         assert float((task(x)[:, 1] - both[:, 1]).abs().mean()) < 0.3
+    open_ = fast(kind, 2)
+    open_.learn(x, both)
+    torch.testing.assert_close(open_(far), both.double().mean(0, keepdim=True))
+
+
+@pytest.mark.parametrize("hyperparameters", ["map", "gamma"])
+def test_a_cautious_model_of_z_is_the_filters(hyperparameters):
+    x, both = safe_data()
+    settings = {"samples": 16, "hyperparameters": hyperparameters, "standardize": False}
+    task = MarginalGPRegression(2, safety=True, **settings)
+    task.learn(x, both)
+    process = SafeProcess.given(x, both[:, 1], count=16)
+    points = safe_data(40, 3)[0].double()
+    mean, deviation = process.answers(points)
+    said = task.raw(points)
+    torch.testing.assert_close(said[:, 1], mean.mean(0))
+    noise = float(task.noise_variance()[1])
+    total = deviation.square().mean(0) + mean.var(0, correction=0)
+    torch.testing.assert_close(said[:, 3], total)
+    assert noise == pytest.approx(
+        float(process.mixture.members.noise.mean()) * process.unit**2, rel=1e-9
+    )
+    assert task.drawn.shape == (2, 16, 4)
+    again = MarginalGPRegression(2, safety=True, **settings)
+    again.load_state_dict(task.state_dict())
+    torch.testing.assert_close(again.raw(points), said)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 1e3])
+def test_the_unit_of_inputs_is_nothing_once_they_are_standardised(scale):
+    x, both = safe_data()
+    points = safe_data(40, 3)[0]
+    one, two = (fast(MarginalGPRegression, 2, safety=True) for _ in range(2))
+    one.learn(x, both)
+    two.learn(scale * x, both)
+    torch.testing.assert_close(
+        two.raw(scale * points)[:, 1::2], one.raw(points)[:, 1::2], rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize(
