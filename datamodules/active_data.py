@@ -35,7 +35,8 @@ class ActiveDataModule(PoolDataModule):
         stratified: initial set and validation share drawn class by class.
         groups: one group per item of ``train``; held-out items never share a group with the pool.
         batch_size: training batch of one process.
-        eval_batch_size: batch for scoring, validation and test.
+        eval_batch_size: batch for scoring, validation and test; None for 512, and for more than
+            that to score data in memory by a small network.
         num_workers: worker processes of the loaders.
         label: key of the label where items are mappings; its position where they are longer than
             two parts: what comes before it are the inputs, what follows it (an index, a weight)
@@ -60,7 +61,7 @@ class ActiveDataModule(PoolDataModule):
         stratified: bool = False,
         groups: Sequence[Any] | None = None,
         batch_size: int = 32,
-        eval_batch_size: int = 512,
+        eval_batch_size: int | None = None,
         num_workers: int = 0,
         label: str | int | None = "auto",
         given: Sequence[int] | None = None,

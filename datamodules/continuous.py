@@ -49,7 +49,8 @@ class ContinuousDataModule(PoolDataModule):
             safety, only safe ones, and the initial places are safe too.
         candidates: how many are drawn each round.
         batch_size: training batch of one process.
-        eval_batch_size: batch for scoring, validation and test.
+        eval_batch_size: batch for scoring, validation and test; None for 512, and for more than
+            that to score data in memory by a small network.
         num_workers: worker processes of the loaders.
         seed: of the draws; ``ActiveLearner`` sets it.
 
@@ -73,7 +74,7 @@ class ContinuousDataModule(PoolDataModule):
         test: int | Dataset = 200,
         candidates: int = 5000,
         batch_size: int = 32,
-        eval_batch_size: int = 512,
+        eval_batch_size: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:

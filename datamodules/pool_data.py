@@ -43,7 +43,8 @@ class PoolDataModule(LightningDataModule):
             ``(datamodule, generator) -> positions``.
         stratified: initial set and validation share drawn class by class.
         batch_size: training batch of one process.
-        eval_batch_size: batch for scoring, validation and test.
+        eval_batch_size: batch for scoring, validation and test; None for 512, and for more than
+            that to score data in memory by a small network.
         num_workers: worker processes of the loaders.
         label: key of the label where items are mappings, its position where they are longer than
             two parts; None where items have no label.
@@ -70,7 +71,7 @@ class PoolDataModule(LightningDataModule):
         initial: int | float | str | list[int] | Callable[..., Any] | Any = 10,
         stratified: bool = False,
         batch_size: int = 32,
-        eval_batch_size: int = 512,
+        eval_batch_size: int | None = None,
         num_workers: int = 0,
         label: str | int | None = "auto",
         collate: Callable[..., Any] | None = None,
@@ -80,7 +81,9 @@ class PoolDataModule(LightningDataModule):
         super().__init__()
         self.initial, self.stratified = initial, flag("stratified", stratified)
         self.batch_size = whole(1)("batch_size", batch_size)
-        self.eval_batch_size = whole(1)("eval_batch_size", eval_batch_size)
+        self.free_eval_batch = 512 if eval_batch_size is None else None  # may grow, if unchanged
+        size = self.free_eval_batch or eval_batch_size
+        self.eval_batch_size = whole(1)("eval_batch_size", size)
         self.num_workers = whole(0)("num_workers", num_workers)
         self.label, self.collate = label, collate
         self.check_repeatable = flag("check_repeatable", check_repeatable)

@@ -55,9 +55,16 @@ def _from_json(value: dict[str, Any]) -> Any:
     return value
 
 
+_dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def _encode(record: dict[str, Any]) -> bytes:
     try:
-        body = json.dumps(_to_json(record), separators=(",", ":"), allow_nan=False).encode()
+        try:
+            text = _dumps(record)
+        except ValueError:  # a number that JSON does not have
+            text = _dumps(_to_json(record))
+        body = text.encode()
     except TypeError as error:
         raise TypeError(
             f"event {record['event']!r} cannot go into the journal: {error}; notes of a strategy "

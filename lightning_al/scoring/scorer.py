@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from lightning_al.posteriors import Deterministic
+from lightning_al.posteriors.deterministic import DeterministicSession
 from lightning_al.ranks.ranks import ALONE, Ranks
 from lightning_al.records import FIELDS, Context, Pool, Predictions
 from lightning_al.scores.numerics import full
 from lightning_al.tasks import Adapter
 
 from .bank import Bank
+from .batch_sizes import growing
 from .running import Running
 from .store import Room, Store, collect
 
@@ -205,7 +207,7 @@ class Bound:
         device = it.running.device
         asked = frozenset(needs) - self.banked
         size = it.datamodule.eval_batch_size
-        loaded = it.datamodule.bare_batches(index) if asked else _without_inputs(index, size)
+        loaded = self._loaded(index) if asked else _without_inputs(index, size)
         for rows, inputs in loaded:
             batch = Predictions(rows)
             if asked:
@@ -217,6 +219,13 @@ class Bound:
                 _refuse_one_member(self.strategy, batch, it.posterior)
                 first = False
             yield batch
+
+    def _loaded(self, index: Tensor) -> Iterable[tuple[Tensor, Any]]:
+        """Items batch by batch; of many members each batch is large work as it is."""
+        if isinstance(self.session, DeterministicSession):
+            return growing(self.scorer.datamodule, index, self.scorer.task)
+        batches: Iterable[tuple[Tensor, Any]] = self.scorer.datamodule.bare_batches(index)
+        return batches
 
     def _read(self, rows: Tensor, inputs: Any, asked: Collection[str]) -> Predictions:
         """What the members say of one batch, read as the adapter declares."""
