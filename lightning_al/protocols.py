@@ -155,6 +155,10 @@ class Workbench(Protocol):
         """Predictions for items [n], by the members that scored the pool, or by a module."""
         ...
 
+    def predict_inputs(self, batches: Iterable[Any], needs: Collection[str]) -> Any:
+        """Predictions for inputs that are no items of the run, by those members."""
+        ...
+
     def joint(self, index: Tensor) -> Any:
         """The joint predictive distribution over items [K]."""
         ...

@@ -166,6 +166,15 @@ class Workbench:
         plain = Bound(it, Plain(tuple(needs)), Deterministic().start(0, 0))
         return predictions_of(index, plain.score(index))
 
+    def predict_inputs(self, batches: Iterable[Any], needs: Collection[str]) -> Predictions:
+        """Predictions for inputs that are no items of the run, by the members that scored the pool.
+
+        Args:
+            batches: of inputs, as the model takes them.
+            needs: fields.
+        """
+        return self._bound().predict_inputs(batches, needs)
+
     def joint(self, index: Tensor) -> Any:
         """The joint predictive distribution over the items ``index`` [K]."""
         return self._bound().joint(index)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .answers import Acquisition, Answers, Due, Later, Status, positions
 from .domain import Box, Domain, Finite, Outcomes
+from .inputs import Inputs, items_of
 from .inventory import Inventory
 from .parts import LABEL_KEYS, label_place, named_label, with_label, without_label
 from .plan import RunPlan
@@ -25,6 +26,7 @@ __all__ = [
     "Domain",
     "Due",
     "Finite",
+    "Inputs",
     "Inventory",
     "Later",
     "NoBench",
@@ -33,6 +35,7 @@ __all__ = [
     "Predictions",
     "RunPlan",
     "Status",
+    "items_of",
     "label_place",
     "named_label",
     "positions",

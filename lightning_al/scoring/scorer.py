@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_al.posteriors import Deterministic
 from lightning_al.posteriors.deterministic import DeterministicSession
 from lightning_al.ranks.ranks import ALONE, Ranks
-from lightning_al.records import FIELDS, Context, Pool, Predictions
+from lightning_al.records import FIELDS, Context, Pool, Predictions, items_of
 from lightning_al.scores.numerics import full
 from lightning_al.tasks import Adapter
 
@@ -200,6 +200,32 @@ class Bound:
             predictions = Predictions.cat(batch.cpu() for batch in batches)
         _refuse_other_shapes(self.session, "the items to predict")
         return predictions
+
+    def predict_inputs(self, batches: Iterable[Any], needs: Collection[str]) -> Predictions:
+        """Predictions for inputs that are no items of the run, by the same members.
+
+        Args:
+            batches: of inputs, as the model takes them; the items are numbered through.
+            needs: fields, of the task's own: features of the run are of its items only.
+
+        Raises:
+            ValueError: no inputs, embeddings where the run has features, or inputs of other shapes.
+        """
+        if self.banked & set(needs):
+            raise ValueError(
+                "this run's embeddings are features of its own items: other inputs have none"
+            )
+        parts, start = [], 0
+        with self.scorer.running.ready():
+            for inputs in batches:
+                rows = torch.arange(start, start + items_of(inputs))
+                with self.scorer.running.forward() as bring:
+                    parts.append(self._read(rows, bring(inputs), frozenset(needs)).cpu())
+                start += len(rows)
+        if not start:
+            raise ValueError("no inputs to predict: there are no batches, or empty ones")
+        _refuse_other_shapes(self.session, "the inputs to predict")
+        return Predictions.cat(parts)
 
     def batches(self, index: Tensor, needs: Collection[str]) -> Iterator[Predictions]:
         """Predictions of items, batch by batch, on the device; inside ``running.ready()``."""

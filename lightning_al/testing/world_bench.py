@@ -79,6 +79,17 @@ class WorldBench:
             fields |= adapter.reading.fields(adapter.sampled(raw), wanted)
         return Predictions(index, **fields)
 
+    def predict_inputs(self, batches: Iterable[Any], needs: Collection[str]) -> Predictions:
+        """Predictions of other inputs, embeddings in this world: those of the linear model."""
+        inputs = torch.cat(list(batches)).float()
+        with torch.no_grad():
+            raw, embedding = self.task.adapter.run(self.task, inputs, True)
+        wanted = [name for name in needs if name not in ("embedding", "head_input")]
+        fields: dict[str, Any] = {name: embedding for name in needs if name not in wanted}
+        if wanted:
+            fields |= self.reading.fields(self.task.adapter.sampled(raw), wanted)
+        return Predictions(torch.arange(len(inputs)), **fields)
+
     def joint(self, index: Tensor) -> torch.distributions.MultivariateNormal:
         """A joint distribution over items [K]: that of a linear kernel."""
         features = self.world.inputs[index].double()

@@ -41,6 +41,8 @@ class BatchEPIG(EPIG):
     Args:
         targets: how many to draw from the pool each round, or their positions in the data set:
             items that are candidates or labelled.
+        inputs: what the model will be used on, where that is not the pool: a tensor [T, ...], or
+            batches as the model takes them; the targets are drawn from these.
         samples: label configurations by which the joint distribution is known; while all of them
             fit, the choice is exact for the members.
         shortlist: candidates searched at a pick in a pool that is larger.
@@ -95,6 +97,8 @@ class RegressionBatchEPIG(RegressionEPIG):
     Args:
         targets: how many to draw from the pool each round, or their positions in the data set:
             items that are candidates or labelled.
+        inputs: what the model will be used on, where that is not the pool: a tensor [T, ...], or
+            batches as the model takes them; the targets are drawn from these.
         noise: variance of the noise, as a share of the variance of the answers bought so far (of
             the predictions for the targets, where fewer than two differ).
         aleatoric: take the noise that the members predict instead (needs a task with a variance).

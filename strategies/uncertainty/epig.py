@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from lightning_al import measures
-from lightning_al.records import Acquisition, Pool, positions
+from lightning_al.records import Acquisition, Inputs, Pool, positions
 from lightning_al.scores.numerics import check_regression, one_output
 
 from ..around.restricted import unusable
@@ -33,6 +33,7 @@ class _Informed(Described):
 
     targets: int | Sequence[int] | Tensor = 100
     selector: Callable[..., Tensor] = top_k
+    inputs: Any = field(default=None, kw_only=True)
 
     members: ClassVar[str] = "many"
     privileged: ClassVar[bool] = False
@@ -46,6 +47,10 @@ class _Informed(Described):
         elif wanted < 1:
             raise ValueError(f"targets is a count of at least 1 or positions, got {wanted}")
         object.__setattr__(self, "targets", wanted)
+        if self.inputs is not None:
+            if not isinstance(wanted, int):
+                raise ValueError("give targets by their positions or as inputs, not both")
+            object.__setattr__(self, "inputs", Inputs.of(self.inputs))
 
     def choose(self, candidates: Pool, k: int, generator: torch.Generator) -> Acquisition:
         """Rank all candidates against the targets, then select k.
@@ -68,6 +73,8 @@ class _Informed(Described):
 
     def _targets(self, candidates: Pool, generator: torch.Generator) -> dict[str, Tensor]:
         """Kept fields [T, ...] of the targets."""
+        if self.inputs is not None:
+            return self._among_inputs(candidates, self.targets, generator)
         if isinstance(self.targets, int):
             rows = (~unusable(candidates)).nonzero().squeeze(1)
             if len(rows) > self.targets:
@@ -92,6 +99,21 @@ class _Informed(Described):
                 raise ValueError(message)
             warnings.warn(f"left out: {message}", stacklevel=2)
         return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+
+    def _among_inputs(
+        self, candidates: Pool, count: Any, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Fields [T, ...] of some of the inputs, drawn where there are more."""
+        seen = candidates.bench.predict_inputs(self.inputs, tuple(self.needs)).tensors()
+        fields = {name: seen[name] for name in self.needs}
+        fine = torch.stack([~v.flatten(1).isnan().any(1) for v in fields.values()]).all(0)
+        rows = fine.nonzero().squeeze(1)
+        if not len(rows):
+            raise ValueError("no targets: the predictions of all inputs are NaN")
+        if len(rows) > count:
+            rows = rows[shuffled(len(rows), generator, rows.device)[:count]].sort().values
+        device = candidates.index.device
+        return {name: values[rows].to(device) for name, values in fields.items()}
 
 
 def _fields(pool: Pool, rows: Tensor) -> dict[str, Tensor]:
@@ -119,6 +141,9 @@ class EPIG(_Informed):
         targets: how many to draw from the pool each round, or their positions in the data set:
             items that are candidates or labelled.
         selector: scores [N], k, generator -> rows [K].
+        inputs: what the model will be used on, where that is not the pool: a tensor [T, ...], or
+            batches as the model takes them (a DataLoader without labels); the targets are drawn
+            from these.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("probs",)
@@ -146,10 +171,15 @@ class RegressionEPIG(_Informed):
         targets: how many to draw from the pool each round, or their positions in the data set:
             items that are candidates or labelled.
         selector: scores [N], k, generator -> rows [K].
+        inputs: what the model will be used on, where that is not the pool: a tensor [T, ...], or
+            batches as the model takes them (a DataLoader without labels); the targets are drawn
+            from these.
         noise: variance of the noise, as a share of the variance of the answers bought so far (of
             the predictions for the targets, where fewer than two differ).
         aleatoric: take the noise that the members predict instead (needs a task with a variance).
         output: which of several outputs.
+        inputs: what the model will be used on, where that is not the pool: a tensor [T, ...], or
+            batches as the model takes them; the targets are drawn from these.
     """
 
     noise: float = 0.1

@@ -446,6 +446,28 @@ def test_items_of_several_shapes_are_scored_by_masks_a_channel():
     torch.testing.assert_close(pool.scores, expected.scores)
 
 
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_other_inputs_meet_the_members_that_scored(size):
+    """Inputs of the pool's own items give the pool's predictions, however they are batched."""
+    task = Classification(MLP(F, (8,), C, dropout=0.4), C)
+    it = scorer(task, posterior=MCDropout(5), make_bench=Workbench)
+    pool = it.pool(build("batch-bald"))
+    inputs = torch.cat([x for _, x in it.datamodule.bare_batches(pool.index)])
+    got = pool.bench.predict_inputs(inputs.split(size), ["probs"])
+    torch.testing.assert_close(got.probs, pool.probs)
+    assert got.index.tolist() == list(range(len(pool)))
+    strangers = pool.bench.predict_inputs([inputs[:3] + 1], ["probs"]).probs
+    assert strangers.shape == (3, *pool.probs.shape[1:])
+    assert not torch.allclose(strangers, pool.probs[:3])
+
+
+@pytest.mark.parametrize("batches", [[], [torch.zeros(0, F)]])
+def test_no_inputs_to_predict(batches):
+    bench = scorer(make_bench=Workbench).pool(build("margin")).bench
+    with pytest.raises(ValueError, match="no inputs to predict"):
+        bench.predict_inputs(batches, ["probs"])
+
+
 def test_predictions_come_from_the_members_that_scored():
     task = convolution()
     plan = Plan(("probs",), ("probs",), "many")

@@ -270,6 +270,74 @@ def test_given_targets_of_regression_with_predicted_noise():
     check_strategy(strategy)
 
 
+FORMS = {
+    "tensor": lambda x: x,
+    "batches": lambda x: list(x.split(4)),
+    "loader": lambda x: torch.utils.data.DataLoader(x, batch_size=3),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["epig", "batch-epig", "regression-epig", "regression-batch-epig"])
+def test_targets_may_be_inputs_of_any_kind(name, form):
+    """Inputs of items that the run knows give what their positions give."""
+    kind = "regression" if "regression" in name else "classification"
+    world = World.make(kind, samples=4)
+    items = [*world.index[:4].tolist(), *world.labelled[:3].tolist()]
+    inputs = FORMS[form](world.inputs[items])
+    by_inputs, by_place = build(name, inputs=inputs), build(name, targets=items)
+    got, want = (s.choose(world.pool(s), 6, seeded()) for s in (by_inputs, by_place))
+    assert got.index.tolist() == want.index.tolist()
+    if want.scores is not None:
+        torch.testing.assert_close(got.scores, want.scores, atol=1e-4, rtol=1e-3)
+    assert by_inputs == build(name, inputs=FORMS[form](world.inputs[items]))
+    assert by_inputs != build(name, inputs=FORMS[form](world.inputs[items] + 1))
+
+
+def test_inputs_need_not_be_items_of_the_run():
+    world = World.make("classification", samples=S)
+    far = 3 * torch.randn(9, 5, generator=seeded(7))
+    strategy = EPIG(inputs=far)
+    pool = world.pool(strategy)
+    probs = pool.bench.predict_inputs([far], ["probs"]).probs
+    want = measures.epig(world.predictions.probs[world.index], probs)
+    got = by_item(strategy.choose(pool, 17, seeded()))
+    close(got, dict(zip(world.index.tolist(), want.tolist(), strict=True)))
+
+
+@pytest.mark.parametrize("count", [1, 4, 9, 50])
+def test_so_many_of_the_inputs_are_drawn(count):
+    world = World.make("classification", samples=S)
+    far = torch.randn(9, 5, generator=seeded(7))
+    far[2] = torch.nan
+    strategy = EPIG(count, inputs=far)
+    made = [strategy.choose(world.pool(strategy), 3, seeded(s)) for s in range(6)]
+    assert {m.notes["targets"] for m in made} == {min(count, 8)}  # never the one that is NaN
+    assert len({tuple(m.scores.tolist()) for m in made}) > 1 or count >= 8
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"inputs": torch.zeros(0, 3)}, "no items"),
+        ({"inputs": []}, "no items"),
+        ({"inputs": "test.csv"}, "a DataLoader without labels.*got str"),
+        ({"inputs": 7}, "got int"),
+        ({"inputs": ["a"]}, "a batch of inputs is a tensor"),
+        ({"inputs": torch.zeros(2, 3), "targets": [1, 2]}, "not both"),
+    ],
+)
+def test_what_are_no_inputs(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        EPIG(**wrong)
+
+
+def test_inputs_that_are_all_nan():
+    strategy = EPIG(inputs=torch.full((3, 5), torch.nan))
+    with pytest.raises(ValueError, match="predictions of all inputs are NaN"):
+        strategy.choose(World.make("classification", S).pool(strategy), 2, seeded())
+
+
 def test_noise_is_a_share_of_the_variance_of_the_answers():
     world, strategy = World.make("regression", samples=S), build("regression-epig", noise=0.4)
     mean = world.predictions.mean[world.index]
