@@ -19,7 +19,7 @@ __all__ = [
     *("Checks", "Collects", "Placed", "Priced"),
     *("FullBatch", "ItemLosses", "Joint", "KnowsItsPosterior", "NetworkOutputs"),
     *("PredictsLosses", "UsesUnlabelled"),
-    *("Limited", "ManyColumns", "ModelFree", "Rehearsed", "Remembers", "Scores"),
+    *("Limited", "ManyColumns", "ModelFree", "Rehearsed", "Remembers", "Scores", "ScoresLate"),
     *("Learns", "NamesFiles", "Portrayed", "Rehearses"),
     *("asks_model", "remembers"),
 ]
@@ -85,11 +85,18 @@ class ManyColumns(Protocol):
     columns: int
 
 
-class ModelFree(Protocol):
-    """A strategy that may say, by ``asks_model = False``, that it chooses without the fitted model.
+class ScoresLate(Protocol):
+    """A strategy whose scores need the whole pool and its workbench; compositions ask for them."""
 
-    Neither by what it ``needs`` nor through ``pool.bench.task``: fits are no part of what its
-    queries cost then (see :func:`asks_model`).
+    def late_scores(self, pool: Any) -> Tensor:
+        """Scores [N] of a pool, the same whenever asked."""
+        ...
+
+
+class ModelFree(Protocol):
+    """A strategy that says by ``asks_model = False`` that it chooses without the fitted model.
+
+    Neither by ``needs`` nor through ``pool.bench``: fits are no part of what its queries cost.
     """
 
     asks_model: bool

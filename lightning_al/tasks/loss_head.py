@@ -34,8 +34,9 @@ class LossHead:
         width: of the hidden layers.
         weight: of the ranking loss.
         margin: by which predictions are to differ.
-        stop_epoch: from this epoch on (the first is 0) the ranking loss no longer moves the
-            network, only the head; None: never. The authors stop at 120 of 200.
+        stop_share: from this share of the fit on the ranking loss no longer moves the network, only
+            the head; None: never. The authors stop at epoch 120 of 200.
+        stop_epoch: the same from this epoch on (the first is 0), instead of by share.
     """
 
     layers: Sequence[str] | Mapping[str, int] | None = None
@@ -43,6 +44,7 @@ class LossHead:
     weight: float = 1.0
     margin: float = 1.0
     stop_epoch: int | None = None
+    stop_share: float | None = 0.6
 
     def __post_init__(self) -> None:
         if self.width < 1 or not self.weight > 0 or not self.margin > 0:
@@ -51,7 +53,22 @@ class LossHead:
                 f"{self.width}, {self.weight} and {self.margin}"
             )
         if self.stop_epoch is not None and self.stop_epoch < 0:
-            raise ValueError(f"stop_epoch is 0 or more, or None for never, got {self.stop_epoch}")
+            raise ValueError(f"stop_epoch is 0 or more, or None, got {self.stop_epoch}")
+        if self.stop_share is not None and not 0 <= self.stop_share <= 1:
+            raise ValueError(
+                f"stop_share is a share of the fit, 0 to 1, or None, got {self.stop_share}"
+            )
+
+    def stopped(self, epoch: int, share: float) -> bool:
+        """Whether the ranking loss no longer moves the network.
+
+        Args:
+            epoch: the present one, from 0.
+            share: of the fit that is over.
+        """
+        if self.stop_epoch is not None:
+            return epoch >= self.stop_epoch
+        return self.stop_share is not None and share >= self.stop_share
 
     @classmethod
     def of(cls, given: LossHead | Mapping[str, Any]) -> LossHead:

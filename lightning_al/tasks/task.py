@@ -198,10 +198,23 @@ class Task(LightningModule):
     ) -> Tensor:
         """The weighted ranking loss of one batch."""
         settings = head.settings
-        if settings.stop_epoch is not None and self.current_epoch >= settings.stop_epoch:
+        if settings.stopped(self.current_epoch, self._share()):
             features = [f.detach() for f in features]
         losses = self.item_losses(raw.detach(), targets)
         return settings.weight * ranking_loss(head(features), losses, settings.margin)
+
+    def _share(self) -> float:
+        """The share of the fit that is over, by its steps; 0 where nobody knows its end."""
+        trainer: Any = self._trainer
+        if trainer is None:
+            return 0.0
+        done, shares = trainer.global_step, [0.0]
+        if trainer.max_steps > 0:
+            shares.append(done / trainer.max_steps)
+        if (trainer.max_epochs or 0) > 0:
+            epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+            shares.append(done / (trainer.max_epochs * max(epoch, 1)))
+        return max(shares)
 
     def on_train_epoch_start(self) -> None:
         """Forget the losses of the epoch before."""

@@ -149,6 +149,7 @@ class FilterThenChoose(Composition):
                 f"the filter keeps {length} candidates, fewer than the {k} to choose; "
                 f"raise keep (a float is a factor: {float(self.keep)})"
             )
+        candidates = replace(candidates, scores=self.table(candidates))
         first, second = self.views(candidates)
         usable = len(candidates) - int(broken(self.table(candidates)).sum())
         short = self.filter.choose(first, min(length, max(k, usable)), generator)
@@ -185,6 +186,7 @@ class EpsilonGreedy(Composition):
     def choose(self, candidates: Pool, k: int, generator: torch.Generator) -> Acquisition:
         """The strategy's picks first, then the random ones among the rest."""
         check_k(candidates.index, k)
+        candidates = replace(candidates, scores=self.table(candidates))
         view, device = self.views(candidates)[0], candidates.index.device
         coins = torch.rand(k, generator=generator, device=generator.device)
         explore = int((coins < self.epsilon).sum())

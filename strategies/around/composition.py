@@ -1,9 +1,10 @@
 """What strategies made of strategies have in common; they nest, and they stream.
 
 A composition scores a batch once a part: its ``score`` gives ``[n, m]``, the columns of the parts
-side by side, and hands each part its own columns in ``choose``. It needs and keeps what its parts
-do; when one part wants many posterior members, all parts see them (plain scores of classes are then
-those of the members' mean prediction).
+side by side, and hands each part its own columns in ``choose``; that of a part which scores late,
+when the pool is whole, is empty until then. It needs and keeps what its parts do; when one part
+wants many posterior members, all parts see them (plain scores of classes are then those of the
+members' mean prediction).
 """
 
 from __future__ import annotations
@@ -22,9 +23,16 @@ from ..score_strategy import Described
 
 __all__ = ["Composition", "broken", "columns", "ranks", "rows_of", "total"]
 
+EMPTY = -torch.inf  # the score of an item that is not scored yet
+
 
 def columns(strategy: Any) -> int:
-    """How many columns a strategy's ``score`` gives: 0 without one, else 1 or its ``columns``."""
+    """How many columns a strategy's ``score`` gives: 0 without one, else 1 or its ``columns``.
+
+    One that scores late has a column too, which is empty until the pool is whole.
+    """
+    if hasattr(strategy, "late_scores"):
+        return 1
     return int(getattr(strategy, "columns", 1)) if hasattr(strategy, "score") else 0
 
 
@@ -89,13 +97,13 @@ class Composition(Described):
 
     def score(self, batch: Predictions, context: Context) -> Tensor:
         """The parts' scores of one batch, side by side: [n, columns]."""
-        scores = [p.score(batch, context) for p in self.inside if columns(p)]
+        scores = [_scored(p, batch, context) for p in self.inside if columns(p)]
         if not scores:
             return torch.empty(len(batch), 0, device=batch.index.device)
         return torch.cat([s if s.ndim == 2 else s[:, None] for s in scores], dim=1)
 
     def table(self, candidates: Pool) -> Tensor:
-        """The scores of a pool as [N, columns].
+        """The scores of a pool as [N, columns], also of parts that score late.
 
         Raises:
             ValueError: the pool was not scored by this composition.
@@ -109,7 +117,21 @@ class Composition(Described):
                 f"{self!r} has {self.columns} columns of scores, the candidates carry "
                 f"{scores.shape[1]}; score them with this strategy"
             )
-        return scores
+        return self._filled(scores, candidates)
+
+    def _filled(self, table: Tensor, candidates: Pool) -> Tensor:
+        """The same [N, columns] with the columns of parts that score late, where they are empty."""
+        filled = []
+        for part, own in zip(self.inside, self.split(table), strict=True):
+            if own is None:
+                continue
+            column = own if own.ndim == 2 else own[:, None]
+            if isinstance(part, Composition):
+                column = part._filled(column, candidates)
+            elif hasattr(part, "late_scores") and bool((column == EMPTY).all()):
+                column = part.late_scores(candidates).to(table)[:, None]
+            filled.append(column)
+        return torch.cat(filled, 1) if filled else table
 
     def split(self, table: Tensor) -> list[Tensor | None]:
         """The columns [N, columns] as each part knows them: [N], [N, m], or None for no score."""
@@ -148,6 +170,13 @@ def rows_of(candidates: Pool, chosen: Acquisition, by: Any) -> Tensor:
         f"{by!r} chose items that are not among the candidates; "
         "choose() returns candidates.index[rows], positions in the data set"
     )
+
+
+def _scored(strategy: Any, batch: Predictions, context: Context) -> Tensor:
+    if hasattr(strategy, "late_scores"):
+        return torch.full((len(batch),), EMPTY, device=batch.index.device)
+    scores: Tensor = strategy.score(batch, context)
+    return scores
 
 
 def broken(table: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -67,6 +67,7 @@ class DensityWeighted(Composition):
         Raises:
             ValueError: a negative score.
         """
+        candidates = replace(candidates, scores=self.table(candidates))
         return acquired(candidates, choose_rows(self._pick, candidates, k, generator))
 
     def _pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lightning_al.randomness import seeded
+from lightning_al.randomness import generator, seeded
 from lightning_al.records import Pool
 
 from ..selection import relative_resolution, top_k
-from ..sets import BLOCK, SetStrategy
+from ..sets import BLOCK, Picked, SetStrategy, drawn_rows
 from ..strategy_registry import STRATEGIES
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ IGNORED = -100  # PyTorch's mark for places without a label
 class LearningLoss(SetStrategy):
     """Learning loss: largest loss, as a second head predicts it (Yoo and Kweon 2019).
 
-    The head is trained to rank items by their loss.
+    The head is trained to rank items by their loss. Items are chosen among a random ``subset`` of
+    the pool, so that a batch is not made of near copies of one item.
     A task with such a head (``Classification(..., loss_head=LossHead())``; any task with a method
     ``predicted_losses(*inputs) -> [n]``) has trained it beside itself, which is the paper's method.
     For other tasks a head of one hidden layer is trained here, on the embeddings of the labelled
@@ -41,9 +42,15 @@ class LearningLoss(SetStrategy):
     losses, which say less the closer the fit. With fewer than two labelled items no head has
     learned an order, nor can one be learned from equal losses: k items are drawn.
 
-    Source: Yoo and Kweon, Learning Loss for Active Learning (2019).
+    Compositions take it as a strategy that scores: the predicted losses are known once the whole
+    pool has been looked at (:class:`lightning_al.protocols.ScoresLate`).
+
+    Source: Yoo and Kweon, Learning Loss for Active Learning (2019), section 4.1 for the subset:
+    10,000 items for 1,000 picks.
 
     Args:
+        subset: candidates that are looked at: a float is a factor of k, an int a count (never less
+            than k).
         width: of the hidden layer; this and the rest for a head that is trained here.
         steps: of Adam.
         batch_size: labelled items a step, half of it pairs.
@@ -51,6 +58,7 @@ class LearningLoss(SetStrategy):
         margin: of the ranking loss.
     """
 
+    subset: int | float = 10.0
     width: int = 128
     steps: int = 200
     batch_size: int = 64
@@ -64,14 +72,27 @@ class LearningLoss(SetStrategy):
                 "learning-loss needs width and steps of at least 1, batch_size of at least 2, and "
                 f"lr and margin above 0, got {self!r}"
             )
+        if not self.subset >= 1:
+            raise ValueError(
+                "learning-loss needs a subset of at least 1, a factor of k (float) or a count "
+                f"(int), got {self.subset}"
+            )
 
-    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Tensor:
-        """The k largest predicted losses."""
-        expected = self.expected(pool, generator)
-        return top_k(expected, k, generator, resolution=relative_resolution(expected))
+    def pick(self, pool: Pool, k: int, generator: torch.Generator) -> Picked:
+        """The k largest predicted losses of a random part of the pool."""
+        count = math.ceil(self.subset * k) if isinstance(self.subset, float) else self.subset
+        rows = drawn_rows(len(pool), max(k, count), generator, pool.index.device)
+        part = pool.subset(rows)
+        expected = self.late_scores(part) if part.scores is None else part.scores
+        best = top_k(expected, k, generator, resolution=relative_resolution(expected))
+        return Picked(rows[best.to(rows.device)], {"looked at": len(rows)})
 
-    def expected(self, pool: Pool, generator: torch.Generator) -> Tensor:
-        """Predicted losses [N] of the candidates, on a scale of their own."""
+    def late_scores(self, pool: Pool) -> Tensor:
+        """Predicted losses [N] of the candidates, on a scale of their own.
+
+        The same whenever they are asked for: a head that is trained here draws by round and
+        labelled items.
+        """
         targets = pool.context.targets
         if targets is None or len(targets) < 2:
             return torch.zeros(len(pool))
@@ -86,20 +107,20 @@ class LearningLoss(SetStrategy):
         known, losses = _finite(pool)
         if len(losses) < 2 or bool((losses == losses[0]).all()):
             return torch.zeros(len(pool))
-        head = self._trained(pool, known, losses, generator)
+        key = int(pool.bench.labelled.sort().values @ torch.arange(1, len(targets) + 1))
+        draw = generator(key % 2**31, pool.context.round, "loss-head")
+        head = self._trained(pool, known, losses, draw)
         with torch.no_grad():
             size = max(1, BLOCK // max(self.width, known.shape[1]))
             device = head.origin.device
             return torch.cat([head(part.to(device)).cpu() for part in pool.embedding.split(size)])
 
     def _trained(
-        self, pool: Pool, known: Tensor, losses: Tensor, generator: torch.Generator
+        self, pool: Pool, known: Tensor, losses: Tensor, draw: torch.Generator
     ) -> LossRanker:
         from .loss_ranker import Batches, LossRanker
 
-        first, second = torch.randint(
-            2**31 - 1, (2,), generator=generator, device=generator.device
-        ).tolist()
+        first, second = torch.randint(2**31 - 1, (2,), generator=draw).tolist()
         with seeded(first, 0, "loss-head"):
             head = LossRanker(known, self.width, self.lr, self.margin)
         batches = Batches(known, losses, self.batch_size, self.steps, second)

@@ -445,6 +445,7 @@ def test_a_pool_without_a_model_says_so(name):
         ("noise-stability", {"of": "logit"}),
         ("noise-stability", {"limit": 5}),
         ("learning-loss", {"batch_size": 1}),
+        ("learning-loss", {"subset": 0.5}),
     ],
 )
 def test_settings_that_make_no_sense(name, wrong):

@@ -116,6 +116,47 @@ def test_from_the_stop_epoch_on_the_network_feels_the_task_alone():
         assert any(g.any() for n, g in found.items() if n.startswith("loss_head"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "epoch", "share", "stopped"),
+    [
+        ({}, 0, 0.59, False),
+        ({}, 0, 0.6, True),
+        ({"stop_share": 0.25}, 0, 0.25, True),
+        ({"stop_share": None}, 99, 1.0, False),
+        ({"stop_share": 0.0}, 0, 0.0, True),
+        ({"stop_epoch": 3}, 2, 0.9, False),  # the epoch wins
+        ({"stop_epoch": 3}, 3, 0.1, True),
+    ],
+)
+def test_when_the_ranking_loss_stops_moving_the_network(settings, epoch, share, stopped):
+    assert LossHead(**settings).stopped(epoch, share) == stopped
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        ({"max_epochs": 5}, [i / 20 for i in range(20)]),
+        ({"max_steps": 10}, [i / 10 for i in range(10)]),
+        ({"max_epochs": 5, "accumulate_grad_batches": 2}, [i // 2 / 10 for i in range(20)]),
+        ({"max_epochs": 2, "max_steps": 4}, [i / 4 for i in range(4)]),
+    ],
+)
+def test_the_share_of_a_fit_counts_steps(limits, wanted):
+    shares = []
+
+    class Watched(Classification):
+        def training_step(self, batch, batch_idx):
+            shares.append(self._share())
+            return super().training_step(batch, batch_idx)
+
+    x, y = torch.randn(32, F), torch.arange(32) % C
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    pl.Trainer(accelerator="cpu", **quiet, **limits).fit(Watched(MLP(F, [8], C), C), loader)
+    assert shares == pytest.approx(wanted)
+    assert Watched(MLP(F, [8], C), C)._share() == 0  # nobody fits it
+
+
 @pytest.mark.parametrize("weight", [0.5, 2.0])
 def test_the_training_loss_is_the_sum(weight):
     x, y = batch()
@@ -236,7 +277,8 @@ def test_a_task_without_a_head_is_what_it_was():
 
 
 def test_a_run_with_a_head_is_chosen_by_it(learner):
-    found = learner(strategy="learning-loss", task=task, budget=5).run()
+    whole = {"name": "learning-loss", "subset": 10**6}
+    found = learner(strategy=whole, task=task, budget=5).run()
     first = found.rounds[0]
     module = task()
     module.load_state_dict(small.weights(found.run_dir / first.checkpoint))
@@ -285,7 +327,7 @@ def test_a_head_trained_here_finds_where_the_model_is_wrong(seed, monkeypatch):
     world, strategy = many_labels(seed), build("learning-loss", width=32)
     pool = world.pool(strategy)
     bad = world.predictions.embedding[world.index, 0] > 0
-    expected = strategy.expected(pool, seeded(seed))
+    expected = strategy.late_scores(pool)
     ranks = expected.argsort().argsort().float()
     assert float(ranks[bad].mean()) > float(ranks[~bad].mean()) + 3
     best = expected.argsort(descending=True)[:4]
@@ -312,3 +354,67 @@ def test_a_task_with_a_head_of_its_own_is_asked():
     assert chosen(strategy, pool, 5) == best
     part = pool.subset(torch.arange(4, 12))
     assert chosen(strategy, part, 8)[0] == int(part.index[third[4:12].argmax()])
+
+
+@pytest.mark.parametrize(("subset", "k", "seen"), [(2.0, 3, 6), (1.0, 4, 4), (9, 3, 9), (2, 5, 5)])
+def test_a_random_part_of_the_pool_is_looked_at(subset, k, seen):
+    world, strategy = World.make("classification", 1), build("learning-loss", subset=subset)
+    pool = world.pool(strategy)
+    pool.bench.task.predicted_losses = lambda inputs: inputs[:, 2]
+    third = world.predictions.embedding[:, 2]
+    drawn = set()
+    for seed in range(30):
+        made = strategy.choose(pool, k, seeded(seed))
+        assert made.notes == {"looked at": seen}
+        values = third[made.index].tolist()
+        assert values == sorted(values, reverse=True)
+        drawn.add(frozenset(made.index.tolist()))
+    assert len(drawn) > 5
+    whole = build("learning-loss", subset=100).choose(pool, k, seeded())
+    assert set(whole.index.tolist()) == set(world.index[third[world.index].argsort()[-k:]].tolist())
+
+
+AROUND = {
+    "weighted-sum": {"parts": ["learning-loss"], "normalise": "none"},
+    "filter-then-choose": {"filter": "random", "then": "learning-loss", "keep": 17},
+    "epsilon-greedy": {"strategy": {"name": "learning-loss", "subset": 100}, "epsilon": 0.0},
+    "density-weighted": {"score": "learning-loss", "beta": 0.0},
+    "soft-rank": {"score": "learning-loss", "beta": 1e6},
+    "per-class-quota": {"strategy": {"name": "learning-loss", "subset": 100}, "slack": 99},
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+@pytest.mark.parametrize("own", [True, False], ids=["the task's head", "a head trained here"])
+def test_compositions_take_it(name, own):
+    """Compositions that add nothing choose the items of the largest predicted losses."""
+    world, strategy = many_labels(), build(name, **AROUND[name])
+    pool = world.pool(strategy)
+    if own:
+        pool.bench.task.predicted_losses = lambda inputs: 1.5 + inputs[:, 2].tanh()
+    expected = build("learning-loss").late_scores(pool)
+    if name == "density-weighted" and not own:  # of scores from 0 on
+        return
+    made = strategy.choose(pool, 4, seeded())
+    best = pool.index[expected.argsort(descending=True)[:4]]
+    if name == "filter-then-choose":  # which looks at a random part
+        assert set(made.index.tolist()) <= set(pool.index.tolist())
+    else:
+        assert set(made.index.tolist()) == set(best.tolist())
+
+
+def test_late_scores_inside_compositions_inside_compositions():
+    inner = {"name": "weighted-sum", "parts": ["margin", "learning-loss"], "weights": [1, 0.5]}
+    strategy = build("weighted-sum", parts=["bald", inner, "learning-loss"], normalise="none")
+    world = many_labels()
+    pool = world.pool(strategy)
+    losses = build("learning-loss").late_scores(pool).to(pool.scores)
+    assert pool.scores.shape == (len(pool), 4)
+    assert bool((pool.scores[:, [2, 3]] == -torch.inf).all())  # nobody knows them yet
+    table = strategy.table(pool)
+    torch.testing.assert_close(table[:, 2], losses)
+    torch.testing.assert_close(table[:, 3], losses)
+    torch.testing.assert_close(table[:, :2], pool.scores[:, :2])
+    again = strategy.table(replace(pool, scores=table))
+    assert torch.equal(again, table)
+    assert len(strategy.choose(pool, 5, seeded()).index) == 5
