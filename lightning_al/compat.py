@@ -27,6 +27,7 @@ __all__ = [
         "given_hyperparameters",
         "hyperparameters_name",
         "is_a",
+        "is_compiled",
         "kinds",
         "name_wandb_run",
         "open_cli",
@@ -62,6 +63,11 @@ def kinds(path: str) -> tuple[type, ...]:
 def is_a(value: Any, path: str) -> bool:
     """Whether a value is one of Lightning's classes, under either name."""
     return isinstance(value, kinds(path))
+
+
+def is_compiled(module: Any) -> bool:
+    """Whether ``module.compile()`` was called; torch tells by a private attribute alone."""
+    return getattr(module, "_compiled_call_impl", None) is not None
 
 
 def family_of(value: Any) -> Any:

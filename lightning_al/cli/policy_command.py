@@ -10,7 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lightning_al.assembly.parser import parse
 from lightning_al.policies import Card, Policy
 from lightning_al.policies.gate import checks
 from lightning_al.policies.policy import SHIPPED
@@ -168,6 +167,8 @@ def _schedule(words: Sequence[str], state: dict[str, Any]) -> Schedule:
     Raises:
         ValueError: a configuration of something else.
     """
+    from lightning_al.assembly.parser import parse  # inside: Lightning loads slowly
+
     config = parse(["fit", *words])
     data, model = (config[k]["init_args"] for k in ("data", "model"))
     if "simulator" not in data or "objective" not in model:

@@ -1,15 +1,21 @@
 """Policies: networks that choose queries at once, trained beforehand on simulated functions."""
 
-from .export import Exported
-from .likelihood import Conditionals, Given, Terms
-from .module import PolicyModule, SimulatorDataModule
-from .networks import FlexiblePolicy, PolicyNetwork, SetPolicy
-from .objectives import OBJECTIVES, Curriculum, Objective, Stage
-from .policy import Card, Policy, Session
-from .priors import KernelPrior, SafetyPrior
-from .rollouts import Trajectory, roll_out
-from .simulators import Batch, Episode, Simulator
-from .streams import Streams
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .export import Exported
+    from .likelihood import Conditionals, Given, Terms
+    from .module import PolicyModule, SimulatorDataModule
+    from .networks import FlexiblePolicy, PolicyNetwork, SetPolicy
+    from .objectives import OBJECTIVES, Curriculum, Objective, Stage
+    from .policy import Card, Policy, Session
+    from .priors import KernelPrior, SafetyPrior
+    from .rollouts import Trajectory, roll_out
+    from .simulators import Batch, Episode, Simulator
+    from .streams import Streams
 
 __all__ = [
     "OBJECTIVES",
@@ -37,3 +43,24 @@ __all__ = [
     "Trajectory",
     "roll_out",
 ]
+
+HOMES = {
+    "export": ("Exported",),
+    "likelihood": ("Conditionals", "Given", "Terms"),
+    "module": ("PolicyModule", "SimulatorDataModule"),
+    "networks": ("FlexiblePolicy", "PolicyNetwork", "SetPolicy"),
+    "objectives": ("OBJECTIVES", "Curriculum", "Objective", "Stage"),
+    "policy": ("Card", "Policy", "Session"),
+    "priors": ("KernelPrior", "SafetyPrior"),
+    "rollouts": ("Trajectory", "roll_out"),
+    "simulators": ("Batch", "Episode", "Simulator"),
+    "streams": ("Streams",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part when it is first asked for: a card can be read without Lightning."""
+    for home, names in HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{home}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

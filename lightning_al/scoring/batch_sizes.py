@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_al.compat import is_compiled
+
 __all__ = ["Footprint", "growing"]
 
 MOST = 8192  # items a batch
@@ -28,7 +30,7 @@ class Footprint:
         leaves = [m for m in task.modules() if next(m.children(), None) is None]
         owned = {id(p) for m in leaves if _plain(m) for p in m.parameters()}
         parameters = [id(p) for p in task.parameters()]
-        compiled = any(getattr(m, "_compiled_call_impl", None) is not None for m in task.modules())
+        compiled = any(is_compiled(m) for m in task.modules())
         self.known = bool(parameters) and not compiled and owned >= {*parameters}
         self._hooks = [m.register_forward_hook(self._add) for m in leaves] if self.known else []
 

@@ -146,7 +146,11 @@ def test_a_size_that_is_set_later_counts():
     assert {*sizes(data, task())[:-1]} == {64}
 
 
-def test_tasks_without_layers_are_not_watched():
+def test_compiled_layers_and_tasks_without_layers_are_not_watched():
+    compiled = network()
+    compiled[1].compile()
+    assert Footprint(task()).known
+    assert not Footprint(task(compiled)).known
     footprint = Footprint(GPClassification(classes=C))
     assert not footprint.known
     assert footprint.size(FIRST, 4) == FIRST
