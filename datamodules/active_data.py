@@ -25,7 +25,7 @@ class ActiveDataModule(PoolDataModule):
         train: items ``(inputs, label)``, longer tuples whose label has a position, mappings, or
             inputs without a label. Items whose label is None are pool items that only an oracle
             can answer; labels that are words become classes.
-        test: a data set, or a share or positions of ``train`` to be held out.
+        test: a data set, or a count (1), a share (0.1) or positions of ``train`` to be held out.
         pool: the same items as ``train`` under the test transform; default ``train`` itself, which
             is refused when two reads of one item differ.
         val: like ``test``; no validation set is normal.
@@ -38,9 +38,10 @@ class ActiveDataModule(PoolDataModule):
         eval_batch_size: batch for scoring, validation and test; None for 512, and for more than
             that to score data in memory by a small network.
         num_workers: worker processes of the loaders.
-        label: key of the label where items are mappings; its position where they are longer than
-            two parts: what comes before it are the inputs, what follows it (an index, a weight)
-            is for training steps alone. None where items have no label.
+        label: key of the label where items are mappings, its attribute where they are objects
+            (``"y"`` of a graph); its position where they are longer than two parts: what comes
+            before it are the inputs, what follows it (an index, a weight) is for training steps
+            alone. None where items have no label.
         given: positions of the items that carry a label, where others do not; None looks.
         collate: joins a list of items to a batch, as in a ``DataLoader``: it gets whole items, of
             the pool too, and the label is taken out of what it gives. None for torch's default.
@@ -53,10 +54,10 @@ class ActiveDataModule(PoolDataModule):
     def __init__(
         self,
         train: Dataset | None = None,
-        test: Dataset | float | Sequence[int] | None = None,
+        test: Dataset | int | float | Sequence[int] | None = None,
         *,
         pool: Dataset | None = None,
-        val: Dataset | float | Sequence[int] | None = None,
+        val: Dataset | int | float | Sequence[int] | None = None,
         initial: int | float | str | list[int] | Callable[..., Any] | Any = 10,
         stratified: bool = False,
         groups: Sequence[Any] | None = None,

@@ -13,7 +13,14 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from lightning_al.randomness import seeded
-from lightning_al.records import label_place, named_label, with_label, without_label
+from lightning_al.records import (
+    label_place,
+    labelled_attribute,
+    named_label,
+    with_attribute,
+    with_label,
+    without_label,
+)
 
 from .kept_labels import KeptLabels
 from .splits import base_positions, spread
@@ -33,9 +40,10 @@ class Items:
 
     Args:
         dataset: any map-style data set. An item is ``(inputs, label)``, a longer tuple whose label
-            has the position ``label``, a mapping that holds it under ``label``, or inputs alone.
-        label: key or position of the label; None says that items carry none; "auto" takes the
-            second of two parts.
+            has the position ``label``, a mapping that holds it under ``label``, an object (a graph,
+            say) that has it as the attribute ``label``, or inputs alone.
+        label: key, position or attribute of the label; None says that items carry none; "auto"
+            takes the second of two parts.
         collate: joins a list of items, as in a ``DataLoader``; torch's default.
         names: number of each class, where labels are words.
     """
@@ -57,6 +65,7 @@ class Items:
         self.label, self.names = label, names
         self.stand_in: Any = 0  # label of items that have none, where a collation wants one
         self._kept: KeptLabels | None = None  # labels that were read
+        self._bare_rows: set[int] = set()  # items that had none when they were read
         self._labelled: bool | None = None if label is not None else False
         if self.tensors is not None and label is not None:
             self._labelled = self.tensors.targets is not None
@@ -92,6 +101,14 @@ class Items:
                 return item[0], None
             place = label_place(len(item), self.label)
             return without_label(item, place), item[place]
+        if (name := labelled_attribute(item, self.label)) is not None:
+            return with_attribute(item, name, None), getattr(item, name)
+        if isinstance(self.label, str) and self.label != "auto":
+            raise ValueError(
+                f"label={self.label!r}, but an item is a {type(item).__name__} without such a key "
+                "or attribute; name the one that holds the label, or label=None where items carry "
+                "none"
+            )
         return item, None
 
     def label_of(self, item: Any) -> Any:
@@ -115,6 +132,8 @@ class Items:
         if isinstance(item, Mapping):
             key = self.label if self.label not in (None, "auto") else "label"
             return {**item, key: label}
+        if (name := labelled_attribute(item, self.label)) is not None:
+            return with_attribute(item, name, _shaped(label, getattr(item, name)))
         if not isinstance(item, (tuple, list)):
             return item, label
         if self.label is None or len(item) < 2:
@@ -153,7 +172,7 @@ class Items:
             return self.tensors.read(index)
         items = self.read(index)
         if not self.foreign or not self.labelled:
-            return self.collate([self.split(item)[0] for item in items])
+            return self._joined([self.split(item)[0] for item in items])
         whole = [
             self._under(item, self.stand_in if no_label(label) else label)
             if no_label(label) or self.names is not None
@@ -174,10 +193,12 @@ class Items:
                 return [self.split(item)[0] for item in batch]
             if len(batch) > 1:
                 return without_label(batch, label_place(len(batch), self.label, "a batch"))
+        elif (name := labelled_attribute(batch, self.label)) is not None:
+            return with_attribute(batch, name, None)
         raise ValueError(
             f"the label cannot be taken out of a batch of type {type(batch).__name__} that collate "
-            "gives; let collate give (inputs, labels), a list of items, or a mapping with the "
-            "label under the key that label='…' names"
+            "gives; let collate give (inputs, labels), a list of items, or a mapping or object "
+            "with the label under the key or attribute that label='…' names"
         )
 
     @cached_property
@@ -198,15 +219,48 @@ class Items:
             return self.tensors.targets[index]
         if (known := self._told) is not None:
             return known[index]
+        kept = self._read_labels(index)
+        if self._bare_rows and (bare := sorted(self._bare_rows & set(index.tolist()))):
+            raise ValueError(
+                f"item {bare[0]} carries None or NaN for a label; name the items that have labels "
+                "in given=[…], so that the others are a pool that only an oracle can answer"
+            )
+        return kept.get(index)
+
+    def known(self, index: Tensor) -> Tensor:
+        """Which of some items [K] turn out to carry a label when they are read, bool [K].
+
+        A data set that can only be read item by item is not read whole when a run begins.
+        """
+        if self.tensors is None and self._told is None:
+            self._read_labels(index)
+        return torch.tensor([row not in self._bare_rows for row in index.tolist()]).bool()
+
+    def _read_labels(self, index: Tensor) -> KeptLabels:
+        """All labels that were read, those of some items among them."""
         if self._kept is None:
             self._kept = KeptLabels(len(self))
         unread = self._kept.unread(index)
         if len(unread):
             with seeded(0, 0, "labels"):  # nothing random of an item may move what is drawn later
                 for some in unread.split(READ):
-                    pairs = zip(self.read(some), some.tolist(), strict=True)
-                    self._kept.add(some, [_as_label(self.label_of(i), row) for i, row in pairs])
-        return self._kept.get(index)
+                    self._keep(some, self.read(some))
+        return self._kept
+
+    def _keep(self, rows: Tensor, items: list[Any]) -> None:
+        """Keep the labels of items that were read, and which have none."""
+        assert self._kept is not None
+        found: dict[int, Tensor] = {}
+        for row, item in zip(rows.tolist(), items, strict=True):
+            label = self.label_of(item)
+            if no_label(label):
+                self._bare_rows.add(row)
+            else:
+                own = labelled_attribute(item, self.label) is not None
+                kept = _as_label(label, row)  # objects often hold a class as [1]
+                found[row] = kept.reshape(()) if own and kept.numel() == 1 else kept
+        if found:
+            self._kept.add(torch.tensor(list(found)), list(found.values()))
 
     @cached_property
     def _told(self) -> Tensor | None:
@@ -259,9 +313,23 @@ class Items:
             if overlay is not None and overlay[1][row]:
                 label = overlay[0][row]
             if no_label(label):
-                raise ValueError(f"item {i} has no label in the data set and no answer was given")
+                raise ValueError(
+                    f"item {i} has no label in the data set and no answer was given; name the "
+                    "items that have labels in given=[…], or remove it"
+                )
             items.append(item if own else self._under(item, _as_label(label, i)))
-        return self.collate(items)
+        return self._joined(items)
+
+    def _joined(self, items: list[Any]) -> Any:
+        """Items as a batch."""
+        try:
+            return self.collate(items)
+        except (TypeError, RuntimeError) as error:
+            if self.foreign:
+                raise
+            raise type(error)(
+                f"torch cannot join items to a batch ({error}); give collate=…, as in a DataLoader"
+            ) from error
 
     def _tensor_batch(self, index: Tensor, overlay: tuple[Tensor, Tensor] | None) -> Any:
         assert self.tensors is not None
@@ -293,11 +361,6 @@ def no_label(value: Any) -> bool:
 
 def _as_label(value: Any, item: int) -> Tensor:
     """One label as a tensor; of the type that torch's collation gives it."""
-    if value is None:
-        raise ValueError(
-            f"item {item} carries None for a label; name the items that have labels in given=[…], "
-            "so that the others are a pool that only an oracle can answer"
-        )
     try:
         return torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
     except (TypeError, ValueError, RuntimeError):
@@ -306,6 +369,12 @@ def _as_label(value: Any, item: int) -> Tensor:
             f"labels must be numbers, tensors or class names, got {kind} {str(value)[:60]!r} for "
             f"item {item}; let the data set give the number of the class"
         ) from None
+
+
+def _shaped(label: Any, own: Any) -> Any:
+    """A label in the form in which an object holds its own, which may be [1] for a number."""
+    alike = isinstance(label, Tensor) and isinstance(own, Tensor)
+    return label.reshape(own.shape) if alike and label.numel() == own.numel() else label
 
 
 def parts_that_count(items: Sequence[Any], index: Tensor) -> list[int]:

@@ -54,9 +54,8 @@ def share_to_count(amount: float | int, available: int, what: str) -> int:
         amount = int(amount)
     if isinstance(amount, float) and amount != 0:
         if not 0 < amount < 1:
-            raise ValueError(
-                f"{what} as a share must lie in (0, 1), got {amount}; a count is a whole number"
-            )
+            mend = "a count is a whole number" + (": 1 for one item" if amount == 1 else "")
+            raise ValueError(f"{what} as a share must lie in (0, 1), got {amount}; {mend}")
         return max(1, round(amount * available))
     if amount < 0:
         raise ValueError(f"{what} cannot be negative, got {amount}")

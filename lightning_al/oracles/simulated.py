@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 from lightning_al.records import Answers
 
 __all__ = ["SimulatedOracle"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class SimulatedOracle:
     def ask(self, index: Tensor, datamodule: Any, round: int) -> Answers:
         """The data set's own labels [K, ...] of the items ``index`` [K].
 
+        Items that turn out to have none only now that they are read are refused, with a notice.
+
         Raises:
             ValueError: items that carry no label; a person or a file must answer for those.
         """
@@ -41,8 +46,20 @@ class SimulatedOracle:
                 f"{bare.tolist()[:5]}; the data set carries none: give another oracle, or use "
                 "`suggest` and label them yourself"
             )
-        values = datamodule.outcomes.named(datamodule.labels(index))
-        return Answers(values=values, cost=self.price(index, datamodule))
+        known = datamodule.items.known(index)
+        if bool(known.all()):
+            values = datamodule.outcomes.named(datamodule.labels(index))
+            return Answers(values=values, cost=self.price(index, datamodule))
+        bare = index[~known].tolist()
+        log.warning(
+            "the data set holds None or NaN for the label of %d item(s), first: %s; they leave the "
+            "pool without an answer, and cost nothing",
+            *(len(bare), bare[:5]),
+        )
+        some = datamodule.labels(index[known]) if bool(known.any()) else torch.zeros(0)
+        values = datamodule.outcomes.named(_spread(some, known))
+        cost = self.price(index, datamodule).masked_fill(~known, 0.0)
+        return Answers(values=values, cost=cost, refused=~known)
 
     def check(self, datamodule: Any) -> None:
         """Refuse a pool with items that carry no label.
@@ -61,3 +78,10 @@ class SimulatedOracle:
     def price(self, index: Tensor, datamodule: Any) -> Tensor:
         """What each item [K] costs."""
         return torch.full((len(index),), self.cost, dtype=torch.float64)
+
+
+def _spread(labels: Tensor, known: Tensor) -> Tensor:
+    """Labels [M, ...] at those M of K rows that have one; zeros elsewhere."""
+    rows = labels.new_zeros((len(known), *labels.shape[1:]))
+    rows[known] = labels
+    return rows

@@ -11,7 +11,15 @@ from .answers import Acquisition, Answers, Due, Later, Status, positions
 from .domain import Box, Domain, Finite, Outcomes
 from .inputs import Inputs, items_of
 from .inventory import Inventory
-from .parts import LABEL_KEYS, label_place, named_label, with_label, without_label
+from .parts import (
+    LABEL_KEYS,
+    label_place,
+    labelled_attribute,
+    named_label,
+    with_attribute,
+    with_label,
+    without_label,
+)
 from .plan import RunPlan
 from .pool import Context, NoBench, Pool
 from .predictions import FIELDS, Predictions
@@ -37,8 +45,10 @@ __all__ = [
     "Status",
     "items_of",
     "label_place",
+    "labelled_attribute",
     "named_label",
     "positions",
+    "with_attribute",
     "with_label",
     "without_label",
 ]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["LABEL_KEYS", "label_place", "named_label", "with_label", "without_label"]
+__all__ = [
+    *("LABEL_KEYS", "label_place", "named_label", "with_attribute", "with_label", "without_label"),
+    "labelled_attribute",
+]
 
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 """Keys that are taken for the label of a batch that is a mapping, where none is named."""
@@ -69,3 +74,35 @@ def named_label(batch: Mapping[str, Any], label: Any) -> str | None:
     """
     names = (label, *LABEL_KEYS) if isinstance(label, str) else LABEL_KEYS
     return next((key for key in names if key in batch), None)
+
+
+def labelled_attribute(thing: Any, label: Any) -> str | None:
+    """The attribute that holds the label of an object (a graph, say), where ``label`` names it.
+
+    Tuples, lists and mappings have parts and keys instead; "auto" names no attribute.
+
+    >>> labelled_attribute(slice(0, 3), "stop"), labelled_attribute((0, 3), "count")
+    ('stop', None)
+    """
+    if not isinstance(label, str) or label == "auto" or isinstance(thing, (tuple, list, Mapping)):
+        return None
+    return label if hasattr(thing, label) else None
+
+
+def with_attribute(thing: Any, name: str, value: Any) -> Any:
+    """A shallow copy of an object with another value of one attribute; None for no label.
+
+    Raises:
+        ValueError: it lets nothing be set.
+    """
+    changed = copy.copy(thing)
+    try:
+        setattr(changed, name, value)
+    except AttributeError as error:
+        if dataclasses.is_dataclass(thing) and not isinstance(thing, type):  # a frozen one
+            return dataclasses.replace(thing, **{name: value})
+        raise ValueError(
+            f"the label {name!r} of a {type(thing).__name__} cannot be taken out ({error}); let "
+            "the data set give (inputs, label)"
+        ) from None
+    return changed

@@ -12,7 +12,14 @@ from torchmetrics import Metric
 
 from lightning_al.networks import build, embedding_layer, spec_of
 from lightning_al.readings import Reading
-from lightning_al.records import LABEL_KEYS, label_place, named_label, without_label
+from lightning_al.records import (
+    LABEL_KEYS,
+    label_place,
+    labelled_attribute,
+    named_label,
+    with_attribute,
+    without_label,
+)
 from lightning_al.registry import Registry
 from lightning_al.values import number
 
@@ -150,6 +157,8 @@ class Task(LightningModule):
         if isinstance(batch, (tuple, list)) and len(batch) > 1:
             place = label_place(len(batch), label if isinstance(label, int) else -1, "a batch")
             return without_label(batch, place), batch[place]
+        if (name := labelled_attribute(batch, label)) is not None:
+            return with_attribute(batch, name, None), getattr(batch, name)
         raise ValueError(
             f"a batch must be (inputs, targets), got {type(batch).__name__}; "
             "items without labels cannot be trained or tested on"
