@@ -1,13 +1,16 @@
-"""What a data module is, in a few lines for people."""
+"""What a data module is, in a few lines for people, and as a page of a notebook."""
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
-__all__ = ["described"]
+__all__ = ["as_html", "described"]
 
 SOME = 6
 """Names of classes or outcomes that are written out."""
+ROWS = 20
+"""Classes that a page shows."""
 
 
 def described(data: Any) -> str:
@@ -30,6 +33,29 @@ def described(data: Any) -> str:
             loaders,
         ]
     )
+
+
+def as_html(data: Any) -> str:
+    """What a notebook shows: the same lines, and how many of each class are labelled.
+
+    Labels that lie in files are not read for it.
+    """
+    page = f"<pre>{escape(described(data))}</pre>"
+    if not data._loaded or data.classes is None or data.items.tensors is None:
+        return page
+    labels = data.labelled_targets() if len(data.labelled) else None
+    if labels is None or labels.ndim != 1 or labels.is_floating_point() or bool((labels < 0).any()):
+        return page
+    counts = labels.bincount(minlength=data.classes).tolist()
+    names = [str(n) for n in data.class_names or range(data.classes)]
+    rows = [
+        f"<tr><td>{escape(name)}</td><td>{count}</td></tr>"
+        for name, count in zip(names[:ROWS], counts, strict=False)
+    ]
+    if (more := len(names) - ROWS) > 0:
+        rows.append(f"<tr><td>… {more} more</td><td></td></tr>")
+    head = "<tr><th>class</th><th>labelled</th></tr>"
+    return f"{page}\n<table>{head}{''.join(rows)}</table>"
 
 
 def _count(data: Any, part: str) -> int | None:

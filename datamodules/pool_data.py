@@ -16,7 +16,7 @@ from lightning_al.records import Answers, Domain, Finite, Outcomes, Status, posi
 from lightning_al.values import MOST_SEED, flag, whole
 
 from . import checks
-from .descriptions import described
+from .descriptions import as_html, described
 from .drawing import hold, initial_positions
 from .feeding import eval_loader, pool_loader, shuffled_loader, train_loader
 from .growing import Growth, remembered
@@ -46,8 +46,8 @@ class PoolDataModule(LightningDataModule):
         eval_batch_size: batch for scoring, validation and test; None for 512, and for more than
             that to score data in memory by a small network.
         num_workers: worker processes of the loaders.
-        label: key of the label where items are mappings, its position where they are longer than
-            two parts; None where items have no label.
+        label: key or attribute of the label where items are mappings or objects, its position
+            where they are longer than two parts; None where items have no label.
         collate: joins a list of items to a batch, as in a ``DataLoader``; torch's default.
         check_repeatable: refuse a pool of which two reads of one item differ.
         seed: of the splits and the shuffling; ``ActiveLearner`` sets it.
@@ -92,10 +92,8 @@ class PoolDataModule(LightningDataModule):
         self._share: Share | None = None  # of a view on a part of the labelled items
         self.seed, self.round = whole(0, MOST_SEED)("seed", seed), 0
 
-    def __repr__(self) -> str:
-        return described(self)
-
-    __str__ = __repr__  # Lightning's builds all loaders
+    __repr__ = __str__ = described  # Lightning's builds all loaders
+    _repr_html_ = as_html
 
     # --- data --------------------------------------------------------------------------------
 

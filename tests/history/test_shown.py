@@ -1,6 +1,7 @@
 """What a run shows of itself: five lines, a page of a notebook, files beside its journal."""
 
 import base64
+import html
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,36 @@ def test_data_in_five_lines(case):
     assert str(data) == repr(data)
     for part in wanted:
         assert part in repr(data)
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_data_as_a_page(case):
+    data = DATA[case][0]()
+    page = data._repr_html_()
+    assert page.startswith("<pre>")
+    assert html.unescape(re.search(r"<pre>(.*?)</pre>", page, re.S)[1]) == repr(data)
+    assert ("<table>" in page) is (case == "read")  # nobody else has classes
+
+
+HOSTILE = [
+    ("<script>alert(1)</script>", "b", "c"),
+    ('"><img src=x onerror=alert(1)>', "</pre></td></table>", "&lt;"),
+    ("a&b", "'; --", "\u202e<b>"),
+    tuple(f"<i>{n}" for n in range(40)),
+]
+
+
+@pytest.mark.parametrize("names", HOSTILE)
+def test_names_of_classes_are_text_on_the_page(names):
+    data = small.datamodule()
+    data.classes, data.class_names = len(names), names
+    data.setup()
+    page = data._repr_html_()
+    assert set(re.findall(r"</?(\w+)", page)) == {"pre", "table", "tr", "th", "td"}
+    cells = [html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", page)]
+    assert cells[0:6:2] == list(names[:3])
+    assert sum(int(cell) for cell in cells[1:6:2]) == 6  # three of them occur
+    assert len(cells) <= 42
 
 
 @pytest.mark.parametrize("training", [{}, {"summary": "trained 10 of 20 steps"}])
