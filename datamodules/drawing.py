@@ -71,7 +71,8 @@ def initial_positions(data: Any, drawn: torch.Generator) -> Tensor:
     wanted = data.initial
     if callable(wanted):
         return positions(wanted(data, drawn))
-    if isinstance(wanted, bool):
+    plain = isinstance(wanted, (str, int, float, Tensor)) or hasattr(wanted, "__len__")
+    if isinstance(wanted, bool) or not plain:
         raise TypeError(
             f"initial must be a count, a share, positions, 'one_per_class', 'given' or a function, "
             f"got {wanted}; give 10, say"

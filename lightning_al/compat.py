@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from typing import Any
 
+import jsonargparse
 import pytorch_lightning
 import torch
 
@@ -32,8 +33,8 @@ __all__ = [
         "name_wandb_run",
         "open_cli",
     ),
-    *("option_strings", "overrides", "set_step", "start_method", "start_step_at", "titled"),
-    "wandb_run",
+    *("option_strings", "overrides", "parse_as_declared", "set_step", "start_method"),
+    *("start_step_at", "titled", "wandb_run"),
 ]
 
 NAMES = ("pytorch_lightning", "lightning.pytorch")
@@ -361,7 +362,7 @@ def open_cli() -> type[Any]:
 
         def text_of(self, subcommand: str) -> str:
             """The configuration of a sub-command as YAML."""
-            text: str = self._parser(subcommand).dump(self.config[subcommand], skip_none=False)
+            text: str = self._parser(subcommand).dump(self.config[subcommand], skip_unset=False)
             return text
 
         def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Any:
@@ -379,6 +380,38 @@ def open_cli() -> type[Any]:
             self.carry_out(subcommand, functools.partial(super()._run_subcommand, subcommand))
 
     return OpenCLI
+
+
+@functools.cache
+def parse_as_declared() -> None:
+    """Let jsonargparse build what a parameter declares, and read whole numbers as such.
+
+    A class path for a parameter without a type (or of type Any) would build any class there is; it
+    stays a specification, which its reader holds against what the parameter is for. A parameter
+    that takes a function is given one by its path alone: with arguments it would be called. And
+    ``1`` for ``int | float`` is a count, where a union that another library wrote as ``float |
+    int`` would make it 1.0: typing takes the two for one. The last two steps are private.
+    """
+    import jsonargparse._typehints as typehints
+
+    jsonargparse.set_parsing_settings(instantiate_subclass_spec_in_any=False)
+    sort, adapt = typehints.sort_subtypes_for_union, typehints.adapt_partial_callable_class
+
+    def classes_alone(typehint: Any, spec: Any) -> Any:
+        path = spec["class_path"]
+        if not isinstance(typehints.import_object(path), type):
+            raise ImportError(f"{path!r} with arguments is no class; name a function by its path")
+        return adapt(typehint, spec)
+
+    def counts_first(*args: Any, **more: Any) -> list[Any]:
+        found = list(sort(*args, **more))
+        if int in found and float in found and found.index(float) < found.index(int):
+            found.remove(int)
+            found.insert(found.index(float), int)
+        return found
+
+    typehints.sort_subtypes_for_union = counts_first
+    typehints.adapt_partial_callable_class = classes_alone
 
 
 def option_strings(parser: Any) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from pytorch_lightning.cli import LightningCLI, instantiate_class
 
-from lightning_al.compat import given_hyperparameters, kinds
+from lightning_al.compat import given_hyperparameters, kinds, parse_as_declared
 from lightning_al.randomness import seeded
 from lightning_al.records import RunPlan
 from lightning_al.records.plan import options_of
@@ -24,10 +24,13 @@ from lightning_al.strategies import resolve
 from lightning_al.tasks import Adapter
 
 from .command_plan import CommandPlan
+from .explaining import explain
 from .families import built
 from .trainer_class import trainer_class
 
 __all__ = ["Assembly", "Maker", "fill_sizes"]
+
+parse_as_declared()
 
 OUTSIDE_TRAINER = ("default_root_dir", "enable_progress_bar", "log_every_n_steps", "logger")
 """Settings of the Trainer that do not change what a run does."""
@@ -47,8 +50,17 @@ class Maker:
         self._config = self._parser.parse_object({"it": copy.deepcopy(spec)})
 
     def __call__(self) -> Any:
-        """A new object."""
-        return self._parser.instantiate_classes(self._config.clone()).it
+        """A new object.
+
+        Raises:
+            ValueError: what its class says of its settings.
+        """
+        try:
+            return self._parser.instantiate_classes(self._config.clone()).it
+        except ValueError as error:
+            if not str(error).startswith("Does not validate"):  # a parser's, about what it says
+                raise
+            raise ValueError(explain(str(error))) from error
 
 
 class Assembly:

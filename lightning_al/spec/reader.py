@@ -181,13 +181,10 @@ def factory_of(path: str, registry: Family[T]) -> Callable[..., T]:
 
 
 def _promises(gives: Any, contract: type[Any] | None) -> bool:
-    """Whether a function says that it makes such a member."""
+    """Whether a function says that it makes such a member; one that gives anything says nothing."""
     if gives is EMPTY:
         return False
-    return any(
-        part is Any or (isinstance(part, type) and not wanting(part, contract))
-        for part in parts(gives)
-    )
+    return any(isinstance(part, type) and not wanting(part, contract) for part in parts(gives))
 
 
 def _itself(member: T) -> T:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from lightning_al.gp.kernels import SHAPES
 
 __all__ = ["PartSpec", "called", "class_of", "from_spec", "library", "parsed"]
@@ -101,8 +103,11 @@ def _at(path: str) -> type:
             f"no class at {path!r} ({error}); give an importable path such as "
             "gpytorch.kernels.MaternKernel"
         ) from None
-    if not isinstance(kind, type):
-        raise ValueError(f"{path} is no class, but {type(kind).__name__}")
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ValueError(
+            f"{path} is no part of a Gaussian process, which is a class of torch modules such as "
+            "gpytorch.kernels.MaternKernel"
+        )
     return kind
 
 

@@ -27,6 +27,7 @@ from .full_batch import FullBatch
 from .metric_feeding import MetricFamily
 from .metric_specs import MetricSpec
 from .metrics import CLASSIFICATION, REGRESSION_METRICS
+from .sklearn_specs import estimator_of, find_estimator
 
 __all__ = ["SklearnClassification", "SklearnRegression", "find_estimator"]
 
@@ -66,6 +67,7 @@ class _Sklearn(FullBatch):
         from sklearn.base import clone  # inside: scikit-learn loads slowly
 
         given = dict(params or {})
+        estimator = estimator_of(estimator)
         if isinstance(estimator, str):
             path: str | None = estimator
             self.recipe = find_estimator(estimator)(**given)

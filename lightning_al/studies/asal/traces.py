@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_al.datamodules import PoolDataModule
 from lightning_al.journal.journal import read_journal
 from lightning_al.journal.standing import Standing
 from lightning_al.rounds.parts import strategy_name
@@ -125,9 +126,10 @@ def rebuilt(spec: Any) -> Any:
         return None
     path = str(spec["class_path"])
     try:
-        return find(path, "data module", "see the run's config.yaml")(
-            **(spec.get("init_args") or {})
-        )
+        kind = find(path, "data module", "see the run's config.yaml")
+        if not (isinstance(kind, type) and issubclass(kind, PoolDataModule)):
+            return None  # of a stranger's run it is never called
+        return kind(**(spec.get("init_args") or {}))
     except (TypeError, ValueError, LookupError, OSError) as error:
         log.debug("no map of the run's queries: %s cannot be built (%s)", path, error)
         return None
