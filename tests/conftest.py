@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import small
+from helpers import commands, small
 
 MANY_PROCESSES = ("ranks", "test_bench.py", "test_crash.py")
 
@@ -35,3 +35,9 @@ def learner(tmp_path):
         return small.learner(changes.pop("run_dir", tmp_path / "run"), **changes)
 
     return build
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """``refused(words)``: the message and the status with which a command ends."""
+    return lambda words: commands.ended(words, monkeypatch, capsys)[:2]

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from lightning_al.files import replacing
 from lightning_al.journal.lock import FolderBusy
 from lightning_al.protocols import asks_model
 
@@ -56,9 +57,9 @@ def execute(
         busy = isinstance(error, FolderBusy)
         status = "busy" if busy else "failed"
         outcome |= {"status": status, "error": f"{type(error).__name__}: {error}", "rows": []}
-        if not busy:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "error.txt").write_text(traceback.format_exc())
+        if not busy:  # beside the run's folder, which stays a run's, or empty
+            with replacing(root / "errors" / f"{spec.run_id}.txt") as file:
+                file.write_text(traceback.format_exc())
     return {
         **outcome,
         "seconds": time.perf_counter() - start,

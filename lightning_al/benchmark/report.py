@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from lightning_al.files import replacing
+from lightning_al.files import read_only, replacing
 from lightning_al.history.metric_names import human_name, larger_is_better
 
 from .inline_svg import Pictures
@@ -55,9 +57,11 @@ def write_report(
 
     Raises:
         LookupError: no results in a folder, none with the benchmark's metric, or no such study.
+        OSError: nothing can be written there.
     """
     import pandas as pd
 
+    _check_place(Path(out or root))
     read = [_read(Path(folder)) for folder in (root, *more)]
     frame, facts = pd.concat([e.frame for e in read], ignore_index=True), dict(read[0].facts)
     if metric is not None:
@@ -71,6 +75,27 @@ def write_report(
         facts["study"] = study
     folders = {run: path for e in read for run, path in e.folders.items()}
     return report_of(frame, facts, Path(out or root), source=Path(root), folders=folders)
+
+
+def _check_place(place: Path) -> None:
+    """Say before anything is drawn where nothing can be written.
+
+    Raises:
+        OSError: a folder on a disk that takes nothing, or of somebody else.
+    """
+    if not place.is_dir():
+        return  # what is not there yet is made, or is no folder with results
+    try:
+        with TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        if not read_only(error):
+            raise
+        raise OSError(
+            error.errno,
+            f"nothing can be written into {place} ({os.strerror(error.errno or 0)}); name a folder "
+            "for the report with --out FOLDER (out=…)",
+        ) from error
 
 
 def _read(root: Path) -> Evidence:

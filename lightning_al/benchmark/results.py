@@ -28,13 +28,18 @@ VOLATILE = (
     *("host", "process"),
 )
 """Columns that differ when the same grid is run again."""
+INSIDE = (
+    *("benchmark.json", "outcomes", "errors", "runs", "results.parquet", "slurm", "submit.sh"),
+)
+"""What a benchmark writes, and where a link would lead it out of its folder."""
 
 
 class Results:
     """The folder of a benchmark.
 
     ``benchmark.json`` says what is compared, ``outcomes/<run id>.json`` holds ended runs,
-    ``results.parquet`` a row for each of their rounds, ``runs/<run id>`` the run folders.
+    ``results.parquet`` a row for each of their rounds, ``runs/<run id>`` the run folders,
+    ``errors/<run id>.txt`` where runs that failed did so.
 
     Args:
         root: the folder; made when something is written.
@@ -52,26 +57,63 @@ class Results:
         """Write what the benchmark compares.
 
         Raises:
-            ValueError: the folder is that of a benchmark with another metric.
+            NotADirectoryError: the folder is a file.
+            ValueError: the folder is somebody else's, or that of a benchmark with another metric.
         """
+        self.check_ours()
         path = self.root / "benchmark.json"
-        if path.exists() and (old := json.loads(path.read_text())["metric"]) != bench.metric:
+        if path.exists() and (old := self.facts()["metric"]) != bench.metric:
             raise ValueError(
                 f"{self.root} holds a benchmark of {old}, not of {bench.metric}; give another --out"
             )
         with replacing(path) as file:
             file.write_text(json.dumps({**bench.facts(), "runs": len(bench.runs)}, indent=1))
 
+    def check_ours(self) -> None:
+        """Refuse a folder that is somebody else's, before anything is written.
+
+        Raises:
+            NotADirectoryError: it is a file.
+            ValueError: it holds files and no benchmark of ours, or links that lead out of it.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise NotADirectoryError(f"the folder {self.root} is a file; give another --out")
+        if not self.root.is_dir():
+            return
+        names = sorted(place.name for place in self.root.iterdir() if place.name[:1] != ".")
+        if names and "benchmark.json" not in names:
+            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+            raise ValueError(
+                f"{self.root} holds files ({shown}) and no benchmark, so nothing in it is touched; "
+                "give a new or an empty folder with --out"
+            )
+        if names:
+            self.facts()
+        if links := [name for name in INSIDE if (self.root / name).is_symlink()]:
+            raise ValueError(
+                f"{self.root}/{links[0]} is a symbolic link, by which the benchmark would write "
+                "elsewhere; put a file or folder in its place, or let the folder itself be the link"
+            )
+
     def facts(self) -> dict[str, Any]:
         """What :meth:`describe` wrote.
 
         Raises:
             LookupError: no benchmark lies here.
+            ValueError: the file is damaged, or of something else.
         """
         path = self.root / "benchmark.json"
         if not path.exists():
             raise LookupError(f"{self.root} holds no benchmark.json: it is no benchmark's folder")
-        found: dict[str, Any] = json.loads(path.read_text())
+        try:
+            found: Any = json.loads(path.read_text())
+        except ValueError:  # no JSON, or no text
+            found = None
+        if not isinstance(found, dict) or not isinstance(found.get("metric"), str):
+            raise ValueError(
+                f"{path} does not say what a benchmark compares; give another folder, or remove it "
+                "where the folder is a benchmark's, and start the command again"
+            )
         return found
 
     def add(self, outcome: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from lightning_al.benchmark.study import Evidence, study_of
 from lightning_al.benchmark.summary import per_run, records, summary
 from lightning_al.identity import digest
 
-from .errors import at_least
+from .errors import Words, at_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,7 @@ def bench_command(words: Sequence[str]) -> pd.DataFrame | list[RunSpec] | Path:
         return list(bench.runs)
     root = known.out or Path("benches") / f"{path.stem}-{digest(bench.facts())}"
     if known.engine == "slurm":
+        Results(root).describe(bench)
         return _write_script(root, words, known.tasks, known.workers)
     specs = list(shard(bench.runs, known.shard)) if known.shard else list(bench.runs)
     frame = run_bench(
@@ -66,7 +67,7 @@ def bench_command(words: Sequence[str]) -> pd.DataFrame | list[RunSpec] | Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Words(
         prog="lightning-al bench",
         usage="lightning-al bench --config NAME [--workers N] [--seeds N] [--key value ...]",
         description="Compare strategies on a grid of data sets, models, starts and seeds. The "

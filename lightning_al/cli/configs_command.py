@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from lightning_al.assembly.derived import BASES, HEADS, by_kind, headline
@@ -14,12 +13,14 @@ from lightning_al.assembly.shipped import (
     list_policies,
 )
 
+from .errors import Words
+
 __all__ = ["configs_command"]
 
 
 def configs_command(arguments: Sequence[str]) -> list[str]:
     """List the configurations with their first line, or print one."""
-    parser = argparse.ArgumentParser(
+    parser = Words(
         prog="lightning-al configs", description="Shipped configurations for --config NAME."
     )
     parser.add_argument("name", nargs="?", help="print this one (save it, change it, --config it)")

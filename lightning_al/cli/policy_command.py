@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from argparse import ArgumentError
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,6 +15,8 @@ from lightning_al.policies.policy import SHIPPED
 from lightning_al.policies.training_progress import simulator_of
 from lightning_al.policies.training_record import Schedule, policy_of, read_checkpoint, read_metrics
 
+from .errors import Words
+
 __all__ = ["policy_command", "policy_table"]
 
 SUFFIXES = ("", ".json", ".safetensors")
@@ -24,7 +25,7 @@ CHECKED = ("objective", "arguments", "lr", "decay", "detach")  # configuration a
 
 def policy_command(words: Sequence[str]) -> Policy | list[str]:
     """Write the two files of a policy and say where they lie; or list what is shipped."""
-    parser = argparse.ArgumentParser(
+    parser = Words(
         prog="lightning-al policy",
         usage="lightning-al policy [CHECKPOINT --out PATH] [--config NAME ...] [--key value ...]",
         description="Turn a checkpoint of `fit` into a policy of two files, PATH.safetensors with "

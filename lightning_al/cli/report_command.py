@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_al.benchmark.report import Report, write_report
 
+from .errors import Words
+
 __all__ = ["report_command"]
 
 
 def report_command(words: Sequence[str]) -> Report:
     """Write the page and say where it lies."""
-    parser = argparse.ArgumentParser(
+    parser = Words(
         prog="lightning-al report",
         usage="lightning-al report FOLDER [FOLDER ...] [--out FOLDER]",
         description="A self-contained report.html, a table for papers (report.md) and the "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,14 +20,14 @@ from lightning_al.records import Acquisition
 from lightning_al.rounds.suggest import suggest, write_suggestions
 from lightning_al.safe_load import load_plain
 
-from .errors import at_least
+from .errors import Words, at_least
 
 __all__ = ["suggest_command"]
 
 
 def suggest_command(arguments: Sequence[str]) -> Acquisition:
     """Write a CSV of the items to label next, best first."""
-    parser = argparse.ArgumentParser(
+    parser = Words(
         prog="lightning-al suggest",
         usage="lightning-al suggest --ckpt FILE [--k 20] [--out FILE] [--key value ...]",
         description="Which items to label next, from a trained model; writes a CSV with the "

@@ -1,15 +1,18 @@
 """The report: what it claims follows from the numbers, and the page holds together."""
 
+import errno
 import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.bench_parts import FACTS, made, parts
 from PIL import Image
 
+from lightning_al.benchmark import report
 from lightning_al.benchmark.ceilings import FULL_DATA
 from lightning_al.benchmark.paper_table import markdown_table
 from lightning_al.benchmark.report import report_of, write_report
@@ -245,3 +248,25 @@ def test_labels_needed_are_where_the_curve_crosses():
     short.loc[(short["strategy"] == FULL_DATA) & (short["n_labelled"] == 500), "value"] = 0.9
     table = summary(per_run(short, FACTS), FACTS)
     assert np.isinf(table["labels_needed"]).all()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_folder_that_takes_nothing_is_said_with_the_option_for_another(
+    number, tmp_path, monkeypatch, capsys, refused
+):
+    words = ["--config", "quickstart", "--trainer.max_epochs", "1", "--budget", "20"]
+    folder = tmp_path / "run"
+    main(["run", *words, "--progress", "false", "--run_dir", str(folder)])
+
+    def closed(dir, **more):
+        if Path(dir) == folder:
+            raise OSError(number, "closed")
+        return real(dir=dir, **more)
+
+    real = report.TemporaryFile
+    monkeypatch.setattr(report, "TemporaryFile", closed)
+    message, status = refused(["report", str(folder)])
+    assert f"nothing can be written into {folder} (" in message
+    assert message.endswith("name a folder for the report with --out FOLDER (out=…)")
+    assert status == 1
+    assert write_report(folder, out=tmp_path / "new").page == tmp_path / "new" / "report.html"

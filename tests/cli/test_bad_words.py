@@ -1,17 +1,12 @@
 """Commands that cannot work, or make no sense, end with one sentence; none with a bare error."""
 
-import sys
-
 import pytest
-from helpers import tiny_data
+from helpers import commands, tiny_data
+from helpers.commands import QUICK
 
 from lightning_al.assembly.settings_files import plain_yaml, settings_of
 from lightning_al.cli import main
 
-QUICK = [
-    *("run", "--config", "quickstart", "--trainer.max_epochs", "1", "--budget", "20"),
-    *("--progress", "false"),
-]
 BENCH = ["bench", "--config", "benchmarks/classification"]
 
 
@@ -19,20 +14,6 @@ BENCH = ["bench", "--config", "benchmarks/classification"]
 def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_data.shrink(monkeypatch, tmp_path / "data")
-
-
-@pytest.fixture
-def ended(monkeypatch, capsys):
-    """``ended(words)``: the last line of what the command says, and its status."""
-
-    def run(words):
-        monkeypatch.setattr(sys, "argv", ["lightning-al", *words])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr().err.strip().splitlines()
-        return said[-1], stop.value.code
-
-    return run
 
 
 NUMBERS = {
@@ -72,11 +53,11 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("case", NUMBERS)
-def test_values_that_make_no_sense(case, ended, tmp_path):
+def test_values_that_make_no_sense(case, refused, tmp_path):
     words, wanted = NUMBERS[case]
-    message, status = ended([*QUICK, *words])
+    message, status = refused([*QUICK, *words])
     assert status == 1
-    assert message.startswith(f"lightning-al: {wanted}")
+    assert message.startswith(f"{wanted}")
     assert not list(tmp_path.glob("runs/*/journal.jsonl"))
 
 
@@ -91,11 +72,11 @@ KINDS = {
 
 
 @pytest.mark.parametrize("case", KINDS)
-def test_values_of_another_kind(case, ended):
+def test_values_of_another_kind(case, refused):
     words, wanted = KINDS[case]
-    message, status = ended([*QUICK, *words])
+    message, status = refused([*QUICK, *words])
     assert status == 2
-    assert message.startswith(f"lightning-al: {wanted}")
+    assert message.startswith(f"{wanted}")
     assert "class" not in message
 
 
@@ -123,12 +104,12 @@ FILES = {
 
 @pytest.mark.parametrize("command", ["run", "bench", "fit"])
 @pytest.mark.parametrize("case", FILES)
-def test_files_that_hold_no_settings(case, command, ended, tmp_path):
+def test_files_that_hold_no_settings(case, command, refused, tmp_path):
     content, wanted = FILES[case]
     (tmp_path / "mine.yaml").write_bytes(content)
-    message, status = ended([command, "--config", "mine.yaml"])
+    message, status = refused([command, "--config", "mine.yaml"])
     assert status == 1
-    assert message.startswith("lightning-al: mine.yaml")
+    assert message.startswith("mine.yaml")
     assert wanted in message
 
 
@@ -137,9 +118,9 @@ def test_files_as_editors_leave_them():
     assert plain_yaml("a: &a [1, 2]\nb: [*a, *a]", "it") == {"a": [1, 2], "b": [[1, 2], [1, 2]]}
 
 
-def test_a_mark_of_windows_at_the_beginning(tmp_path, ended):
+def test_a_mark_of_windows_at_the_beginning(tmp_path, refused):
     (tmp_path / "mine.yaml").write_bytes(b"\xef\xbb\xbfseed: -4\n")
-    message, _ = ended([*QUICK, "--config", "mine.yaml"])
+    message, _ = refused([*QUICK, "--config", "mine.yaml"])
     assert "seed must be a whole number" in message
 
 
@@ -151,8 +132,8 @@ TYPED = {
 
 
 @pytest.mark.parametrize("case", TYPED)
-def test_what_is_typed_and_is_no_yaml(case, ended):
-    message, status = ended(TYPED[case])
+def test_what_is_typed_and_is_no_yaml(case, refused):
+    message, status = refused(TYPED[case])
     assert status == 1
     assert " is no YAML: " in message
     assert message.endswith("mend it there")
@@ -168,19 +149,41 @@ COUNTS = {
 
 
 @pytest.mark.parametrize("case", COUNTS)
-def test_counts_of_a_benchmark(case, ended, tmp_path):
-    message, status = ended([*BENCH, *COUNTS[case]])
+def test_counts_of_a_benchmark(case, refused, tmp_path):
+    message, status = refused([*BENCH, *COUNTS[case]])
     assert status == 2
     assert "must be a whole number from" in message
     assert not list(tmp_path.glob("benches/*"))
 
 
+LINES = {
+    "a count": ([*BENCH, "--tasks", "0"], "--tasks: must be a whole number from 1, got '0'"),
+    "an engine": ([*BENCH, "--engine", "slurp"], "--engine: invalid choice: 'slurp' (choose from"),
+    "an option without its value": ([*BENCH, "--out"], "--out: expected one argument"),
+    "no benchmark": (["bench"], "--config must be given; --help shows how"),
+    "no folder": (["report"], "folders must be given; --help shows how"),
+    "no checkpoint": (["suggest", "--k", "3"], "--ckpt must be given; --help shows how"),
+    "a misspelt option": ([*BENCH, "--worker", "3"], "no option --worker (did you mean --workers?"),
+    "an option of nobody": (["report", "a", "--xyz"], "no option --xyz; --help lists all"),
+    "a seed": (["suggest", "--ckpt", "a", "--seed", "-1"], "--seed: must be a whole number from 0"),
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_one_line_is_all_that_is_said(case, monkeypatch, capsys):
+    words, wanted = LINES[case]
+    message, status, before = commands.ended(words, monkeypatch, capsys)
+    assert message.startswith(wanted)
+    assert (status, before) == (2, "")
+    assert "\n" not in message
+
+
 @pytest.mark.parametrize("content", [b"hello", b"", b"PK\x03\x04 broken", b"\x80\x02}q\x00."])
-def test_a_policy_of_no_checkpoint(content, ended, tmp_path):
+def test_a_policy_of_no_checkpoint(content, refused, tmp_path):
     (tmp_path / "it.ckpt").write_bytes(content)
-    message, status = ended(["policy", "it.ckpt", "--out", "p"])
+    message, status = refused(["policy", "it.ckpt", "--out", "p"])
     assert status == 1
-    assert message.startswith("lightning-al: it.ckpt ")
+    assert message.startswith("it.ckpt ")
     assert "checkpoint" in message
 
 
@@ -192,18 +195,18 @@ def test_a_policy_of_no_checkpoint(content, ended, tmp_path):
         (["--model.network.dimension", "0"], "dimension"),
     ],
 )
-def test_fit_says_what_a_class_says(words, wanted, ended):
-    message, status = ended(["fit", "--config", "policy/quick-1d", *words])
+def test_fit_says_what_a_class_says(words, wanted, refused):
+    message, status = refused(["fit", "--config", "policy/quick-1d", *words])
     assert status == 1
     assert wanted in message
     assert "Union" not in message
 
 
 @pytest.mark.parametrize("command", ["run", "fit", "validate", "test", "predict"])
-def test_a_command_alone(command, ended):
-    message, status = ended([command])
+def test_a_command_alone(command, refused):
+    message, status = refused([command])
     assert status == 2
-    assert message.startswith("lightning-al: --data and --model must be given, or start from")
+    assert message.startswith("--data and --model must be given, or start from")
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])

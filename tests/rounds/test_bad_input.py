@@ -6,13 +6,10 @@ import sys
 
 import pytest
 from helpers import tiny_data, with_helpers
+from helpers.commands import QUICK
 
 from lightning_al.cli import main
 
-QUICK = [
-    *("run", "--config", "quickstart", "--trainer.max_epochs", "1", "--budget", "20"),
-    *("--progress", "false"),
-]
 BLOBS = [
     *("run", "--trainer.accelerator", "cpu", "--trainer.max_epochs", "1", "--progress", "false"),
     *(
@@ -38,23 +35,6 @@ TABLE += ["--trainer.max_epochs", "1", "--budget", "10"]
 def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_data.shrink(monkeypatch, tmp_path / "data")
-
-
-@pytest.fixture
-def refused(monkeypatch, capsys):
-    """``refused(words)``: the message and the status with which the command ends."""
-
-    def run(words):
-        monkeypatch.setattr(sys, "argv", ["lightning-al", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr().err.strip()
-        assert "Traceback" not in shown
-        *before, message = shown.split("lightning-al: ")
-        assert before, shown
-        return message, ended.value.code
-
-    return run
 
 
 SETTINGS = {
