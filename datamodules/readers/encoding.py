@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .numbers import Form, Numbers, written_numbers
 from .packed_files import plain_stream
-from .table_checks import is_marked
+from .table_checks import is_marked, names_once, refuse_dull
 
 if TYPE_CHECKING:  # pandas is imported by the functions that need it: it is heavy
     import pandas as pd
@@ -60,6 +60,7 @@ def _read_csv(path: Path, separator: str | None, **more: Any) -> pd.DataFrame:
     if separator is None:
         separator = "\t" if ".tsv" in path.suffixes else ","
     try:
+        names_once(path, separator)
         with warnings.catch_warnings(), plain_stream(path) as file:
             # a surplus cell is a warning there, and cut off
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -236,6 +237,7 @@ class Encoder:
                     "looks like an identifier; name it in drop if it is one",
                     stacklevel=2,
                 )
+        refuse_dull(frame, columns, {c for c, v in categories.items() if len(v) == len(frame)})
         return cls(tuple(columns), categories, widths, forms)
 
     @property

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .packed_files import plain_stream
+
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MARKS", "is_marked", "marks_of", "warn_of_marks", "without_row_numbers"]
+__all__ = [
+    *("MARKS", "is_marked", "marks_of", "names_once", "refuse_dull", "warn_of_marks"),
+    "without_row_numbers",
+]
 
 NAMELESS = re.compile(r"(Unnamed: \d+(_level_\d+)?|__index_level_\d+__)?")
 FEW = 20  # rows from which on numbers that count up are no chance
@@ -25,6 +30,69 @@ MARKS = frozenset(
     | {"unannotated", "todo", "tbd", "-1", "-99", "-999", "-9999"}
 )
 """Names of classes, in small letters, that often mean that there is no label."""
+
+
+def names_once(path: Path, separator: str) -> None:
+    """Refuse a text file whose header line names two columns alike.
+
+    A reader would number the second one, which may be the target under another name.
+
+    Raises:
+        ValueError: they are named.
+    """
+    import pandas as pd
+
+    with plain_stream(path) as file:
+        first = pd.read_csv(
+            file,
+            sep=separator,
+            header=None,
+            nrows=1,
+            dtype=str,
+            skipinitialspace=True,
+            keep_default_na=False,
+        )
+    counts = Counter(str(name) for name in first.iloc[0] if str(name).strip())
+    if twice := [f"{name!r} ({n} times)" for name, n in counts.items() if n > 1]:
+        raise ValueError(
+            f"{path}: the header line names {', '.join(twice)}; give each column a name of its own"
+        )
+
+
+def refuse_dull(frame: pd.DataFrame, columns: Sequence[str], unlike: Collection[str]) -> None:
+    """Refuse features that say nothing of any row; a warning names those that others stand beside.
+
+    Args:
+        frame: the table.
+        columns: its features.
+        unlike: those that are categories of which each row has its own.
+
+    Raises:
+        ValueError: all of them are constant, or names of the rows.
+    """
+    if len(frame) < FEW:
+        return
+    single = [c for c in columns if _is_single(frame[c])]
+    if set(columns) <= {*single, *unlike}:
+        parts = [f"{c!r} has one value in all rows" for c in single]
+        parts += [f"{c!r} has another in each, as an identifier" for c in columns if c in unlike]
+        raise ValueError(
+            f"nothing can be learned from these features: {', '.join(parts)}; add columns that say "
+            "what the rows are like"
+        )
+    if single:
+        warnings.warn(
+            f"column(s) {', '.join(map(repr, single))} have one value in all rows and say nothing; "
+            "name them in drop",
+            stacklevel=2,
+        )
+
+
+def _is_single(column: pd.Series) -> bool:
+    try:
+        return bool(column.nunique(dropna=False) == 1)
+    except TypeError:  # lists
+        return False
 
 
 def without_row_numbers(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> list[str]:

@@ -160,6 +160,7 @@ def test_a_second_table_is_the_test_set_under_the_same_scaling(tmp_path):
     assert next(iter(dm.test_dataloader()))[0].shape == (6, dm.in_features)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", r"column\(s\) 'constant'")
         built(tmp_path / "t.csv", test=str(tmp_path / "test.csv"))
 
 

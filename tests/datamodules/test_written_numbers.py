@@ -122,7 +122,13 @@ def test_cells_that_are_no_numbers_are_named(tmp_path, odd):
 
 @pytest.mark.parametrize(
     "cells",
-    [["red", "blue"], ["a1", "b2"], ["2024-01-05", "2024-02-06"], ["1st", "2nd", "3rd"], ["5-6"]],
+    [
+        ["red", "blue"],
+        ["a1", "b2"],
+        ["2024-01-05", "2024-02-06"],
+        ["1st", "2nd", "3rd"],
+        ["5-6", "7-8"],
+    ],
 )
 def test_words_stay_categories(tmp_path, cells, recwarn):
     dm = read(tmp_path, table(kind=[cells[i % len(cells)] for i in range(N)]))
