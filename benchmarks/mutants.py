@@ -52,7 +52,7 @@ ROOMS = {
             "tests/oracles/test_file_oracle.py",
         ),
     ),
-    "ranks": ("lightning_al/ranks/*.py", ("tests/ranks", "-m", "not slow")),
+    "ranks": ("lightning_al/ranks/*.py", ("tests/ranks/test_agreeing.py",)),
     "statistics": ("lightning_al/benchmark/statistics.py", ("tests/benchmark/test_statistics.py",)),
 }
 # faults that tests of version 0.1 let pass: name -> file, the line as it is, as it would be, tests
@@ -316,6 +316,8 @@ def noticed(home: Path, tests: tuple[str, ...], limit: int) -> tuple[bool, str, 
             return True, f"ran past {limit} s", time.monotonic() - start
         time.sleep(0.05)
     lines = said.read_text(errors="replace").splitlines()
+    if os.waitstatus_to_exitcode(ended[1]) == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise SystemExit(f"no test was run of {tests}: {lines[-1:]}")
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     by = failed[0].split(" - ")[0] if failed else (lines or ["nothing said"])[-1]
     return ended[1] != 0, by, time.monotonic() - start
