@@ -140,7 +140,7 @@ def content_digests(data: Any, index: Tensor) -> list[str]:
 
 
 def _row_digests(inputs: Sequence[Tensor], index: Tensor) -> list[str]:
-    """What :func:`_feed` makes of single rows [K] of tensors in memory, many rows at a time."""
+    """What :func:`feed` makes of single rows [K] of tensors in memory, many rows at a time."""
     size = max(sum(part[:1].nbytes for part in inputs), 1)
     found: list[str] = []
     for some in index.split(max(1, AT_ONCE // size)):

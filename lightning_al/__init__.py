@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_al.history.history import History
+    from lightning_al.journal.fixes import fix_answers
     from lightning_al.rounds import ActiveLearner
     from lightning_al.rounds.replay import replay
     from lightning_al.rounds.suggest import suggest
 
 __version__ = "0.1.0"
-__all__ = ["ActiveLearner", "History", "__version__", "replay", "suggest"]
+__all__ = ["ActiveLearner", "History", "__version__", "fix_answers", "replay", "suggest"]
 
 _HOME = {
     "ActiveLearner": "lightning_al.rounds",
     "History": "lightning_al.rounds",
+    "fix_answers": "lightning_al.journal.fixes",
     "replay": "lightning_al.rounds.replay",
     "suggest": "lightning_al.rounds.suggest",
 }

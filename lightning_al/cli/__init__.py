@@ -18,6 +18,7 @@ usage: lightning-al COMMAND [--config NAME] [--key value ...]
   suggest   which items to label next, from a checkpoint
   bench     compare strategies on a grid of data sets, models and seeds
   report    one page of what a benchmark, or some runs, found
+  answers   the answers of a run; --fix corrects or withdraws some
   policy    a trained policy from a checkpoint of fit; alone, those that are shipped
   configs   the shipped configurations; `configs NAME` prints one
   fit, validate, test, predict   plain Lightning, on the same configurations
@@ -31,7 +32,7 @@ lists the strategies, `--strategy.help NAME` what one takes; so for posterior, o
 baseline, features and stopping.
 """
 LIGHTNING = ("run", "fit", "validate", "test", "predict")
-OWN = ("suggest", "bench", "report", "policy", "configs")
+OWN = ("suggest", "bench", "report", "answers", "policy", "configs")
 """Commands with a module of their own here, each with a function ``<command>_command``."""
 
 

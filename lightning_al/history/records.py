@@ -22,6 +22,8 @@ class Purchase:
     refused: bool = False
     annotators: str = ""  # who answered, where the oracle tells
     time: str = ""  # of the answer, UTC
+    fixed: str = ""  # what became of the answer later, in words
+    withdrawn: bool = False  # the answer was taken back: nothing is known of the item
 
 
 @dataclass(frozen=True)

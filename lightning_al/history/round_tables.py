@@ -45,17 +45,20 @@ class AcquiredItem:
     answered: int | None = None  # the round in which the answer came
     time: str = ""  # of the answer, UTC
     x: Any = None  # its place, where the domain is a box
+    fixed: str = ""  # what became of the answer later
 
     @classmethod
     def columns(cls) -> list[str]:
         """Names of the columns that every table has."""
-        return [f.name for f in fields(cls) if f.name != "x"]
+        return [f.name for f in fields(cls) if f.name not in ("x", "fixed")]
 
 
 def columns_of(items: Sequence[AcquiredItem]) -> list[str]:
-    """Columns of a table of these items; ``x`` only where they have places."""
+    """Columns of a table of these items; ``x`` where they have places, ``fixed`` where one was."""
     places = any(item.x is not None for item in items)
-    return [*AcquiredItem.columns(), *(["x"] if places else [])]
+    fixed = any(item.fixed for item in items)
+    more = [*(["x"] if places else []), *(["fixed"] if fixed else [])]
+    return [*AcquiredItem.columns(), *more]
 
 
 def acquired_items(round: Round, datamodule: Any = None) -> list[AcquiredItem]:
@@ -71,10 +74,11 @@ def acquired_items(round: Round, datamodule: Any = None) -> list[AcquiredItem]:
     bought = {p.index: p for p in round.ledger}
     rows = [p for p in round.arrived if not p.refused]
     for i, score in zip(round.acquired, scores, strict=True):
-        known = bought.get(i)
-        rows.append(known or Purchase(i, round.round, "", score, 1.0, round.round))
+        asked = bought.get(i)
+        rows.append(asked or Purchase(i, round.round, "", score, 1.0, round.round))
     path = getattr(datamodule, "item_path", None) or (lambda _: None)
-    labels = _answers([p.index for p in rows if p.index not in refused], datamodule)
+    known = [p.index for p in rows if p.index not in refused and not p.withdrawn]
+    labels = _answers(known, datamodule)
     places = _places([p.index for p in rows], datamodule)
     return [
         AcquiredItem(
@@ -82,13 +86,14 @@ def acquired_items(round: Round, datamodule: Any = None) -> list[AcquiredItem]:
             index=p.index,
             path=path(p.index),
             score=p.score,
-            label=labels.get(p.index),
+            label=None if p.withdrawn else labels.get(p.index),
             strategy=p.strategy,
             cost=p.cost,
             annotators=p.annotators,
             answered=p.answered,
             time=p.time,
             x=places.get(p.index),
+            fixed=p.fixed,
         )
         for p in rows
     ]

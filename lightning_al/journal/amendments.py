@@ -85,6 +85,9 @@ def shown(record: Mapping[str, Any]) -> str:
     >>> shown({"event": "changed", "option": "strategy", "old": "margin", "new": {"name": "power"}})
     'margin → power'
     """
+    if record["event"] == "fixed":
+        said = " → ".join(record["shown"])
+        return f"{said} ({record['why']})" if record["why"] else said
     if record["event"] == "extended":
         return f"+{record['n']} items"
     names = record.get("names") or (_short(record["old"]), _short(record["new"]))

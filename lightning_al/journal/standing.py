@@ -34,6 +34,10 @@ class Standing:
         self._records: list[Mapping[str, Any]] = []
         self._rounds: dict[int, dict[str, Mapping[str, Any]]] = {}
         self._amended: dict[int, list[str]] = {}  # round -> what was changed ahead of it
+        self._fixed: dict[int, int] = {}  # round -> answers that were fixed ahead of its fit
+        self._fixes: dict[
+            tuple[int, int], Mapping[str, Any]
+        ] = {}  # (round of asking, item) -> line
         self._forgotten = 0  # rounds before it chose by another strategy
         self.committed: list[Round] = []
         self.stopped = ""
@@ -73,10 +77,34 @@ class Standing:
     def _amend(self, record: Mapping[str, Any], r: int) -> None:
         """Take in what changed the run: one that had ended goes on."""
         self.stopped = ""
+        if record["event"] == "fixed":
+            self._fix(record, r)
+            return
         if record.get("option") in ("strategy", "first"):
             self._forgotten = r + self.has(r, "chosen")
         late = self.has(r, "chosen")
         self._amended.setdefault(r + late, []).append(shown(record))
+
+    def _fix(self, record: Mapping[str, Any], r: int) -> None:
+        """Take in a fixed answer; rounds that were keep all else that they were."""
+        at, item = r + self.has(r, "fitted"), record["item"]
+        self._fixed[at] = self._fixed.get(at, 0) + 1
+        asked = [
+            b
+            for b, stages in self._rounds.items()
+            if item in (stages.get("chosen", {}).get("index") or ())
+        ]
+        if not asked:
+            raise JournalError(f"{self.path}: item {item} was fixed and never asked for")
+        self._fixes[max(asked), item] = record
+        for b in range(max(asked), len(self.committed)):
+            self.committed[b] = self._round(b)
+
+    @property
+    def running(self) -> list[Round]:
+        """The round that goes on, as far as it was fitted; nothing between two rounds."""
+        r = len(self.committed)
+        return [self._round(r)] if self.has(r, "fitted") else []
 
     def config(self, round: int | None = None) -> dict[str, Any]:
         """The configuration of the run as it stood at the fit of a round, or stands now."""
@@ -236,8 +264,13 @@ class Standing:
             pending=tuple(p.index for p in bought if p.answered is None),
             arrived=arrived,
             ledger=bought,
-            amended=tuple(self._amended.get(r, ())),
+            amended=self._amendments(r),
         )
+
+    def _amendments(self, r: int) -> tuple[str, ...]:
+        """What was changed in the run ahead of a round."""
+        n = self._fixed.get(r, 0)
+        return (*self._amended.get(r, ()), *([f"{n} answer(s) fixed"] if n else []))
 
     def _bought(self, r: int) -> tuple[Purchase, ...]:
         """What round ``r`` asked for, as it stood at the end of the round."""
@@ -260,9 +293,18 @@ class Standing:
                 refused=refused[k],
                 annotators="" if late[k] or answers.by is None else answers.by[k],
                 time="" if late[k] else record.get("time", ""),
+                **self._later(r, item),
             )
             for k, item in enumerate(chosen["index"])
         )
+
+    def _later(self, r: int, item: int) -> dict[str, Any]:
+        """What became of the answer to an item that round ``r`` asked for."""
+        line = self._fixes.get((r, item))
+        if line is None:
+            return {}
+        text = f"{shown(line)} in round {line['round']}"
+        return {"fixed": text, "withdrawn": line["to"] != "labelled"}
 
     def _arrived(self, r: int) -> tuple[Purchase, ...]:
         """What earlier rounds asked for and was answered before round ``r``'s fit."""

@@ -74,6 +74,20 @@ class Overlay:
         self._row[index] = torch.arange(self._count, self._count + len(index), dtype=torch.int32)
         self._count += len(index)
 
+    def drop(self, index: Tensor) -> None:
+        """Forget the answers of items [K]."""
+        if not self._count:
+            return
+        self._join()
+        kept = ~torch.isin(self._index[0], index)
+        self._index = [self._index[0][kept]]
+        self._values = [{name: value[kept] for name, value in self._values[0].items()}]
+        self._count = int(kept.sum())
+        self._row[index] = -1
+        self._row[self._index[0]] = torch.arange(self._count, dtype=torch.int32)
+        if not self._count:
+            self._index, self._values = [], []
+
     def _join(self) -> None:
         if len(self._values) > 1:
             names = list(self._values[0])

@@ -204,6 +204,27 @@ class LabelState:
         self.put(labelled, Status.LABELLED)
         self.put(held, Status.HELD)
 
+    def fix(self, index: Tensor, answers: Answers | None, status: Status) -> None:
+        """Give labelled items [K] another answer, or take theirs back.
+
+        Args:
+            index: positions.
+            answers: that hold from here on; None for none.
+            status: of the items then.
+
+        Raises:
+            ValueError: an item that is not labelled; nothing has changed then.
+        """
+        wrong = index[self._status[index] != int(Status.LABELLED)]
+        if len(wrong):
+            item = int(wrong[0])
+            said = SAID[Status(int(self._status[item]))]
+            raise ValueError(f"fix: item {item} has no answer, it is {said}")
+        self.answers.drop(index)
+        if answers is not None:
+            self.answers.put(index, answers.values)
+        self.put(index, status)
+
     def apply(self, record: Mapping[str, Any]) -> None:
         """Take one journal line; those that change nobody's state are passed by.
 
@@ -221,6 +242,10 @@ class LabelState:
         elif event == "extended":
             joined = (positions(record.get(name) or ()) for name in ("labelled", "held"))
             self.grow(record["new"], *joined)
+        elif event == "fixed":
+            new = record["new"]
+            answers = None if new is None else Answers.from_json({"values": new})
+            self.fix(positions([record["item"]]), answers, Status[record["to"].upper()])
         elif event == "labelled":
             self.settle(self._asked[r], Answers.from_json(record))
         elif event == "collected":

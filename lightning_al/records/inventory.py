@@ -65,7 +65,7 @@ class Inventory:
         """Write it, as arrays alone."""
         names = np.frombuffer("\0".join(self.names).encode(), np.uint8)
         with open(path, "wb") as file:
-            np.savez_compressed(file, digest=self.digest, names=names, what=np.array(self.what))
+            np.savez(file, digest=self.digest, names=names, what=np.array(self.what))
 
     @classmethod
     def load(cls, path: Path) -> Inventory:

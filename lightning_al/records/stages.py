@@ -43,7 +43,7 @@ REFITTED = "refitted"
 """A line that may stand anywhere behind the ``fitted`` of its round: the fit was done again, for
 its checkpoint was gone or another file, and the new one is not the same to the last bit."""
 
-AMENDMENTS = ("changed", "extended")
+AMENDMENTS = ("changed", "extended", "fixed")
 """Lines of a run that goes on otherwise than it began: they may stand anywhere, and hold for all
 that comes after them."""
 

@@ -20,6 +20,8 @@ from helpers import small
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.history.round_log import RoundLog
 from lightning_al.journal import journal
+from lightning_al.journal.fixes import fix_answers
+from lightning_al.journal.journal import read_journal
 from lightning_al.oracles import DelayedOracle, NoisyOracle
 from lightning_al.posteriors import MCDropout
 from lightning_al.testing import Bandit
@@ -84,7 +86,22 @@ def extended(folder):
     return done
 
 
-AMENDED = {"changed": changed, "extended": extended}
+def fixed(folder):
+    """A run of which an answer is corrected, another withdrawn, and which goes on then."""
+    whole, first = small.blobs(), {"budget": 5, "strategy": "random", "query_size": 5}
+    if not stands_in(folder, '"event":"fixed"'):
+        small.learner(folder, **first).run()
+    if not stands_in(folder, '"event":"changed"'):
+        records = read_journal(Path(folder, "journal.jsonl"))[0]
+        one, other, *_ = next(r["index"] for r in records if r["event"] == "chosen")
+        done = {r["item"] for r in records if r["event"] == "fixed"}
+        fixes = {one: (int(whole.targets[one]) + 1) % 3, other: None}
+        fixes = {item: label for item, label in fixes.items() if item not in done}
+        fix_answers(folder, small.datamodule(), fixes)
+    return small.learner(folder, **first | {"budget": 10}).run()
+
+
+AMENDED = {"fixed": fixed, "changed": changed, "extended": extended}
 
 
 class Ticks:

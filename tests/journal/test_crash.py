@@ -136,7 +136,7 @@ def test_killed_while_late_answers_come_in(runner):
     assert runner.differences("late", "journal", kills) == []
 
 
-@pytest.mark.parametrize(("setting", "lines"), [("changed", 3), ("extended", 2)])
+@pytest.mark.parametrize(("setting", "lines"), [("changed", 3), ("extended", 2), ("fixed", 2)])
 def test_killed_around_the_lines_that_amend_a_run(runner, setting, lines):
     ticks = runner.ticks(setting, "journal")
     kills = before_and_after(ticks, setting)
