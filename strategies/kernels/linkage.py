@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..selection import shuffled
-from .typiclust import assign, kmeans
+from .k_means import assign, kmeans
 
 __all__ = ["LIMIT", "average_linkage"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..selection import RESOLUTION, check_k, shuffled
 from .distances import CLOSE, MEMORY, check_rows
+from .k_means import assign, kmeans
 from .points import Points
-from .typiclust import assign, kmeans
 
 __all__ = ["purity_radius"]
 

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from ..selection import RESOLUTION, check_k, shuffled, top_k
 from .distances import CLOSE, MEMORY, check_rows
+from .k_means import ITERATIONS, assign, kmeans, mean_row
 
-__all__ = ["assign", "kmeans", "typiclust"]
+__all__ = ["typiclust"]
 
-PER_CENTRE = 32  # points that k-means learns a centre from
-ITERATIONS = 8
-_SEEDINGS = 8  # batches in which the first centres are drawn
 LIMIT = 20_000  # items of a cluster whose neighbours are found by comparing all pairs
 _PROBES = 8  # cells of the index in which a neighbour is looked for
 _CPU_BLOCK, _GPU_BLOCK = 2**18, 2**26  # elements of a block of distances
@@ -32,7 +30,7 @@ def typiclust(
     max_clusters: int = 500,
     min_size: int = 6,
     iterations: int = ITERATIONS,
-    per_centre: int = PER_CENTRE,
+    per_centre: int | None = None,
     limit: int = LIMIT,
     memory: int = MEMORY,
 ) -> Tensor:
@@ -45,12 +43,11 @@ def typiclust(
     mean distance to its ``neighbours`` nearest pool items in the cluster (all others, where it
     has fewer).
 
-    k-means runs ``iterations`` rounds on a sample of ``per_centre`` items a cluster; then every
-    item joins its nearest centre. (The original clusters all items by scikit-learn: KMeans up to 50
-    clusters, MiniBatchKMeans above.) Ties by the generator. In a cluster of more than ``limit``
-    items neighbours come from an index (faiss, cells of about the root of the cluster's size),
-    which may miss some: of n items each is compared with about 8 sqrt(n) instead of n. The index
-    holds a copy of such a cluster's items.
+    :func:`kmeans` finds the centres; then every item joins its nearest one. (The original clusters
+    all items by scikit-learn: KMeans up to 50 clusters, MiniBatchKMeans above.) Ties by the
+    generator. In a cluster of more than ``limit`` items neighbours come from an index (faiss, cells
+    of about the root of the cluster's size), which may miss some: of n items each is compared with
+    about 8 sqrt(n) instead of n. The index holds a copy of such a cluster's items.
 
     Source: Hacohen, Dekel and Weinshall, Active Learning on a Budget (2022), section 3.
 
@@ -63,7 +60,7 @@ def typiclust(
         max_clusters: clusters, at most.
         min_size: pool items of a cluster that is used before all smaller ones.
         iterations: of k-means.
-        per_centre: sampled items a cluster for k-means.
+        per_centre: sampled items a cluster for k-means; None takes 64, 32 from 400 clusters on.
         limit: size of a cluster up to which neighbours are exact.
         memory: bytes beside the input, a few numbers an item, the sample and the index.
 
@@ -122,112 +119,6 @@ def typiclust(
     return torch.tensor(chosen, dtype=torch.int64, device=embedding.device)
 
 
-def kmeans(
-    points: Tensor,
-    k: int,
-    generator: torch.Generator,
-    *,
-    labelled: Tensor | None = None,
-    iterations: int = ITERATIONS,
-    per_centre: int = PER_CENTRE,
-    memory: int = MEMORY,
-) -> Tensor:
-    """Centres of k clusters: points [N, E] (and labelled [L, E]) -> [k, E], float32 at least.
-
-    Lloyd's iterations on a sample of ``per_centre * k`` points. The first centres are drawn in
-    batches with odds of the squared distance to those before; a centre that lost all its points
-    starts anew at one that lies far from its own.
-
-    Source: Lloyd (1982); the seeding in batches after Bahmani et al. (2012).
-
-    Raises:
-        ValueError: fewer points than clusters, or k < 1.
-    """
-    extra = points[:0] if labelled is None else labelled
-    total = len(points) + len(extra)
-    if not 1 <= k <= total:
-        raise ValueError(f"cannot make {k} clusters of {total} points; choose k from 1 to {total}")
-    rows = shuffled(total, generator, points.device)[: max(k, per_centre * k)]
-    inside = rows < len(points)
-    sample = torch.cat([points[rows[inside]], extra[rows[~inside] - len(points)]])
-    origin = _mean(sample)
-    sample = (sample - origin).float()
-    sample = sample[shuffled(len(sample), generator, sample.device)]
-    centres = _seeds(sample, k, generator, memory)
-    close, near = sample.square().sum(1) * CLOSE, False
-    for _ in range(iterations if len(sample) > k else 0):
-        cluster, squared = assign(sample, centres, memory, near=near)
-        near = near or int((squared <= close).sum()) > len(sample) // 16  # in tight clusters
-        count = cluster.bincount(minlength=k)
-        if sample.device.type == "cpu":
-            sums = torch.zeros_like(centres).index_add_(0, cluster, sample)
-        else:  # atomic additions would not be deterministic
-            sums = torch.zeros_like(centres)
-            for part, own in zip(sample.split(2**14), cluster.split(2**14), strict=True):
-                sums += torch.nn.functional.one_hot(own, k).float().T @ part
-        moved = sums / count[:, None].clamp_min(1)
-        lost = (count == 0).nonzero().squeeze(1)
-        moved[lost] = sample[squared.topk(len(lost)).indices]
-        if torch.equal(moved, centres):
-            break
-        centres = moved
-    return centres + origin
-
-
-def assign(
-    points: Tensor, centres: Tensor, memory: int = MEMORY, *, near: bool = True
-) -> tuple[Tensor, Tensor]:
-    """The nearest centre of each point [N] and the squared distance to it [N], float32.
-
-    Points that lie near to a centre but far from the centres' mean are looked at in float64, unless
-    ``near`` is False: their distance then has few digits, and of centres near to each other
-    another may be taken.
-    """
-    cluster = torch.empty(len(points), dtype=torch.int64, device=points.device)
-    squared = torch.empty(len(points), device=points.device)
-    own = torch.empty_like(squared)
-    most = _CPU_BLOCK if points.device.type == "cpu" else _GPU_BLOCK
-    size = max(1, min(most, memory // 16) // max(len(centres), points.shape[1]))
-    origin = centres.mean(0)
-    about = (centres - origin).float()
-    norms = about.square().sum(1)
-    for start in range(0, len(points), size):
-        part = (points[start : start + size] - origin).float()
-        span = slice(start, start + len(part))
-        torch.min(
-            torch.addmm(norms, part, about.T, alpha=-2), 1, out=(squared[span], cluster[span])
-        )
-        torch.sum(part.square_(), 1, out=own[span])
-    squared.add_(own)
-    lost = (squared <= own.mul_(CLOSE)).nonzero().squeeze(1) if near else cluster[:0]
-    if len(lost):
-        about = centres.double() - origin
-        norms = about.square().sum(1)
-        for some in lost.split(size):
-            part = points[some].double() - origin
-            best, cluster[some] = torch.addmm(norms, part, about.T, alpha=-2).min(1)
-            squared[some] = best.add_(part.square_().sum(1)).float()
-    return cluster, squared.clamp_min_(0)
-
-
-def _seeds(sample: Tensor, k: int, generator: torch.Generator, memory: int) -> Tensor:
-    """First centres [k, E] out of a shuffled sample: one at random, then by squared distance."""
-    chosen = torch.zeros(1, dtype=torch.int64, device=sample.device)
-    near = assign(sample, sample[:1], memory)[1]
-    near[0] = 0
-    while len(chosen) < k:
-        many = min(max(1, k // _SEEDINGS), k - len(chosen))
-        noise = torch.empty(len(sample), dtype=torch.float64, device=generator.device)
-        noise = noise.exponential_(generator=generator).to(sample.device)
-        odds = near.double() / noise.clamp_min_(1e-300)  # the largest: a draw without repetition
-        odds[chosen] = -1
-        drawn = odds.topk(many).indices
-        near = torch.minimum(near, assign(sample, sample[drawn], memory, near=False)[1])
-        near[drawn] = 0
-        chosen = torch.cat([chosen, drawn])
-    return sample[chosen]
-
-
 def _quota(
     sizes: list[int], covered: list[int], k: int, min_size: int, generator: torch.Generator
 ) -> list[int]:
@@ -253,7 +144,7 @@ def _typical_distance(points: Tensor, neighbours: int, memory: int) -> Tensor:
     count = min(neighbours, len(points) - 1)
     if count == 0:
         return torch.zeros(1, device=points.device)
-    middle = _mean(points)
+    middle = mean_row(points)
     points = (points - middle).float()
     norms = points.square().sum(1)
     rounding = min(RESOLUTION, 16 * torch.finfo(middle.dtype).eps)  # of the items as they came
@@ -282,7 +173,7 @@ def _indexed_distance(points: Tensor, neighbours: int, generator: torch.Generato
     import faiss
 
     count, width = min(neighbours, len(points) - 1), points.shape[1]
-    about = (points - _mean(points)).float().cpu().contiguous()
+    about = (points - mean_row(points)).float().cpu().contiguous()
     cells = max(1, math.isqrt(len(points)))
     index = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, cells)
     index.cp.seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
@@ -305,8 +196,3 @@ def _indexed_distance(points: Tensor, neighbours: int, generator: torch.Generato
     mean = torch.cat(means)
     worst = mean[mean.isfinite()].amax() if bool(mean.isfinite().any()) else mean.new_tensor(0.0)
     return torch.minimum(mean, worst).to(points.device)
-
-
-def _mean(points: Tensor) -> Tensor:
-    """The mean of rows [N, E] -> [E], float32 at least."""
-    return points.mean(0, dtype=torch.promote_types(points.dtype, torch.float32))

@@ -17,7 +17,7 @@ from lightning_al.strategies.kernels.cover import (
     prob_cover,
     purity_radius,
 )
-from lightning_al.strategies.kernels.typiclust import assign, kmeans
+from lightning_al.strategies.kernels.k_means import assign, kmeans
 from lightning_al.strategies.kernels.typiclust import typiclust as typical
 
 

@@ -24,7 +24,7 @@ from lightning_al.strategies.kernels import (
     purity_radius,
     typiclust,
 )
-from lightning_al.strategies.kernels.typiclust import assign, kmeans
+from lightning_al.strategies.kernels.k_means import assign, kmeans
 from lightning_al.strategies.sets import closest
 from lightning_al.testing import World
 
