@@ -90,7 +90,6 @@ class ScoresLate(Protocol):
 
     def late_scores(self, pool: Any) -> Tensor:
         """Scores [N] of a pool, the same whenever asked."""
-        ...
 
 
 class ModelFree(Protocol):
@@ -164,7 +163,6 @@ class Workbench(Protocol):
 
     def predict_inputs(self, batches: Iterable[Any], needs: Collection[str]) -> Any:
         """Predictions for inputs that are no items of the run, by those members."""
-        ...
 
     def joint(self, index: Tensor) -> Any:
         """The joint predictive distribution over items [K]."""
