@@ -59,8 +59,9 @@ class PolicyQuery(Described):
         policy: name of a shipped one, or the path of one's own; "auto" is the shipped one for as
             many inputs, with safety where targets are (y, z): ``asal-2d``, ``asal-safe-2d``.
             "untrained" is one with random weights, to see what the training is worth.
-        safety_filter: "gp" or "conformal" moves queries that a Gaussian process of z thinks unsafe
-            (see :class:`lightning_al.policies.filter.SafetyFilter`); "none", as published.
+        safety_filter: "gp" or "conformal" moves queries that a Gaussian process of z, its
+            hyper-parameters integrated out, does not think safe enough
+            (:class:`lightning_al.policies.filter.SafetyFilter`); "none", as published.
         gamma: probability of being unsafe that the filter tolerates.
         low: of the inputs of a pool, one number or D, scaled to 0; a continuous domain has its own.
         high: of the inputs of a pool, scaled to 1.

@@ -1,10 +1,14 @@
 """Strategies for a task that also measures how safe a place is: the last output z, safe if >= 0.
 
 All take predictions of an answer, noise included: the members' spread and the noise that each
-predicts (a Gaussian process task brings both). A batch is the k best one by one. Where fewer
-candidates than asked for are safe enough, ``fallback`` says what comes behind them: "safest", the
-most probably safe of the others first, or "all", the strategy's own order among them, which is
-what the published baselines do when no candidate at all is safe enough.
+predicts (a Gaussian process task brings both). They are as safe as the task's word for z:
+``MarginalGPRegression(2, safety=True)`` keeps it, one estimate of the hyper-parameters, as in
+``GPRegression``, calls places safe of which a quarter is not (``benchmarks/safety.py``).
+
+A batch is the k best one by one. Where fewer candidates than asked for are safe enough,
+``fallback`` says what comes behind them: "safest", the most probably safe of the others first, or
+"all", the strategy's own order among them, which is what the published baselines do when no
+candidate at all is safe enough.
 """
 
 from __future__ import annotations
