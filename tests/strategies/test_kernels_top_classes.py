@@ -25,6 +25,9 @@ def information(embedding, probs, top):
     """Items' information [n, C E, C E] class by class, float64: the sum of p_y g_y g_y^T."""
     out = []
     for h, p in zip(embedding.double(), probs.double(), strict=True):
+        if top == len(p):  # all classes, in closed form
+            out.append(torch.kron(p.diag() - torch.outer(p, p), torch.outer(h, h)))
+            continue
         total = torch.zeros(len(p) * len(h), len(p) * len(h), dtype=torch.float64)
         for y in p.argsort(descending=True)[:top].tolist():
             away = -p.clone()
@@ -129,6 +132,26 @@ def test_other_precisions(kind):
     assert len(set(got)) == 5
     if kind == torch.float64:
         assert got == bait_of_top_classes(*(v.float() for v in parts), 5, seeded()).tolist()
+
+
+@pytest.mark.parametrize(("classes", "features"), [(60, 6), (200, 4), (1000, 1)])
+@pytest.mark.parametrize("width", [256, 10**4], ids=["projected", "whole"])
+def test_less_is_left_unexplained_than_by_random_batches(classes, features, width):
+    """Of the information over all classes, by dense inverses, at any number of classes."""
+    embedding, probs = drawn(40, features, classes, scale=3.0)
+    embedding = embedding * (1 + torch.arange(40.0) % 7)[:, None]
+    every = [
+        information(h[None], p[None], classes)[0] for h, p in zip(embedding, probs, strict=True)
+    ]
+    pool, eye = sum(every), torch.eye(classes * features, dtype=torch.float64)
+
+    def left(rows):
+        return float((torch.linalg.inv(eye + sum(every[row] for row in rows)) * pool).sum())
+
+    none = embedding[:0], probs[:0]
+    got = bait_of_top_classes(embedding, probs, *none, 4, seeded(), width=width)
+    others = [torch.randperm(40, generator=seeded(s))[:4].tolist() for s in range(10)]
+    assert left(got.tolist()) < min(map(left, others))
 
 
 def test_doctest():
