@@ -1,8 +1,9 @@
 """Set kernels beside peers and plain torch lines, with the ratio to the best and to the floor.
 
-CPU seconds on one thread, median of interleaved repetitions. Peers that cannot be imported are
-named and left out. ``python benchmarks/kernels.py --kernel k-center badge --data clumped tight``;
-``--large`` adds the sizes that take minutes. BatchBALD, TypiClust, BAIT and the cover kernels:
+CPU seconds on one thread, median of interleaved repetitions; beside them what the batch is worth
+(``kernels_quality.py``). Peers that cannot be imported are named and left out.
+``python benchmarks/kernels.py --kernel k-center badge --data clumped tight``; ``--large`` adds the
+sizes that take minutes. BatchBALD, TypiClust, BAIT and the cover kernels:
 ``python benchmarks/kernels_joint.py``.
 
 To add a kernel, write one function that yields a :class:`Case` for each size and register it::
@@ -16,9 +17,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import kernels_data
+import kernels_quality
 import numpy as np
 import torch
 from peers import quiet, with_peers
@@ -50,6 +53,7 @@ class Case:
     flops: float = 0.0  # that any exact method without a bound must spend in matrix products
     bytes: float = 0.0  # that it must read
     ask: float | None = None  # seconds, on a core of 100 GFLOP/s and 16 GB/s
+    quality: Mapping[str, Callable[[Tensor], float]] = field(default_factory=dict)  # of the rows
 
 
 KERNELS: dict[str, Callable[[str, bool], Iterator[Case]]] = {}
@@ -78,7 +82,12 @@ def report(case: Case, rates: Rates, repeat: int) -> None:
     """Measure a case and print its lines."""
     print(f"\n{case.name}")
     calls, absent = with_peers({"ours": case.ours, **case.plain}, case.peers)
-    timed = {name: (lambda call=call: seconds(call)) for name, call in calls.items()}
+    found: dict[str, object] = {}
+
+    def kept(name: str) -> None:
+        found[name] = calls[name]()
+
+    timed = {name: partial(seconds, partial(kept, name)) for name in calls}
     middle = medians(interleaved(timed, repeat, warm_up=1 if repeat > 1 else 0))
     for name, value in middle.items():
         print(f"  {name:44}{value:9.3f} s{value / middle['ours']:8.1f} x ours")
@@ -94,6 +103,8 @@ def report(case: Case, rates: Rates, repeat: int) -> None:
         ask = case.ask * max(1e11 / rates.flops, 16e9 / rates.bytes)
         verdict = "met" if middle["ours"] <= ask else "MISSED"
         print(f"  {'ask, scaled to this machine':44}{ask:9.3f} s  {verdict}")
+    for line in kernels_quality.lines(found, case.quality):
+        print(f"  {line}", flush=True)
 
 
 def seeded() -> torch.Generator:
@@ -149,7 +160,7 @@ def skactiveml_k_center(pool: Tensor, labelled: Tensor, k: int) -> Call:
     points = torch.cat([labelled, pool]).numpy()
     labels = np.full(len(points), np.nan)
     labels[: len(labelled)] = 0
-    return lambda: CoreSet(random_state=0).query(points, labels, batch_size=k)
+    return lambda: CoreSet(random_state=0).query(points, labels, batch_size=k) - len(labelled)
 
 
 @kernel("k-center")
@@ -182,6 +193,7 @@ def k_center(data: str, large: bool) -> Iterator[Case]:
             flops=2.0 * n * 1000 * features,
             bytes=4.0 * n * features * 1000,
             ask=None if data == "gaussian" else ask,
+            quality={"radius": kernels_quality.radius(pool, labelled)} if small else {},
         )
 
 
@@ -254,6 +266,7 @@ def badge_cases(data: str, large: bool) -> Iterator[Case]:
             peers,
             bytes=4.0 * n * (features + classes) * k,
             ask=None if data == "gaussian" else ask,
+            quality={"potential": kernels_quality.gradient_potential(embedding, probs)},
         )
 
 

@@ -2,8 +2,9 @@
 
 CPU seconds on one thread, interleaved: ``python benchmarks/kernels_joint.py [part ...]`` with
 parts ``batch_bald``, ``batch_epig``, ``typiclust``, ``bait``, ``cover`` (default all). ``cover``
-also prints the similarities that were computed, in passes over all pairs. The floor is the time of
-the matrix products that an exact method without bounds must spend, at the rate measured here. A
+also prints the similarities that were computed, in passes over all pairs. Beside the time stands
+what the batch is worth by the kernel's own measure (``kernels_quality.py``). The floor is the time
+of the matrix products that an exact method without bounds must spend, at the rate measured here. A
 peer that cannot be imported is left out with a line. 1,000 items are labelled where that matters.
 ``--repeat`` rounds count after one warm-up (none before a single round).
 
@@ -16,6 +17,7 @@ import os
 import resource
 from functools import partial
 
+import kernels_quality
 import numpy as np
 import torch
 from kernels_data import clumped as embeddings
@@ -28,6 +30,7 @@ from lightning_al.strategies.kernels.batch_bald import batch_bald
 from lightning_al.strategies.kernels.cover import Cover, facility_location, max_herding, prob_cover
 from lightning_al.strategies.kernels.greedy_fisher import bait
 from lightning_al.strategies.kernels.joint_epig import SAMPLES, batch_epig
+from lightning_al.strategies.kernels.k_means import assign, kmeans
 from lightning_al.strategies.kernels.typiclust import typiclust
 
 
@@ -161,11 +164,23 @@ def plain_bait(embedding: Tensor, probs: Tensor, k: int) -> Tensor:
     return torch.tensor(chosen)
 
 
-def run(title: str, ours: dict, peers: dict, repeat: int, gflop: float = 0.0) -> None:
+def run(
+    title: str,
+    ours: dict,
+    peers: dict,
+    repeat: int,
+    gflop: float = 0.0,
+    quality: kernels_quality.Quality | None = None,
+) -> None:
     """Time contenders; the first of ours is the kernel. ``gflop`` is the floor's, float32."""
     calls, absent = with_peers(ours, peers)
     print(f"\n{title}")
-    timed = {name: partial(seconds, call) for name, call in calls.items()}
+    found: dict[str, object] = {}
+
+    def kept(name: str) -> None:
+        found[name] = calls[name]()
+
+    timed = {name: partial(seconds, partial(kept, name)) for name in calls}
     figures = interleaved(timed, repeat, warm_up=int(repeat > 1))
     show(figures, "CPU s", absent=absent)
     middle = medians(figures)
@@ -175,6 +190,8 @@ def run(title: str, ours: dict, peers: dict, repeat: int, gflop: float = 0.0) ->
         print(f"ratio to the best peer {mine / best:.3f}")
     if gflop:
         print(f"ratio to the floor without bounds {mine * RATE[0] / gflop:.2f}", flush=True)
+    for line in kernels_quality.lines(found, quality or {}):
+        print(line, flush=True)
 
 
 RATE = [1.0]  # GFLOP/s of a float32 matrix product, measured at the start
@@ -207,6 +224,10 @@ def bench_batch_bald(repeat: int) -> None:
                 else {},
                 repeat,
                 sum(2e-9 * n * 20 * 10 * min(10**step, samples) for step in range(10)),
+                {
+                    "information of the first 4, exact": kernels_quality.information(log_probs, 4),
+                    "of all, from draws": kernels_quality.information(log_probs),
+                },
             )
 
 
@@ -220,6 +241,7 @@ def bench_batch_epig(repeat: int) -> None:
                 {},
                 repeat,
                 sum(2e-9 * n * s * 10 * 1000 * min(10**step, SAMPLES) for step in range(20)),
+                {"information": kernels_quality.information_on_targets(pool, targets)},
             )
 
 
@@ -245,7 +267,35 @@ def bench_typiclust(repeat: int) -> None:
                 {"scikit-activeml": ("skactiveml", activeml)},
                 repeat,
                 2e-9 * len(points) * 128 * min(500, k + 1000),  # one assignment to the clusters
+                {"mean distance": kernels_quality.mean_distance(pool, labelled)},
             )
+        k_means(make.__name__, points)
+
+
+def k_means(name: str, points: Tensor, k: int = 100) -> None:
+    """TypiClust's centres, and its picks from them, beside those of scikit-learn; three seeds."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    found = {"ours": [], "MiniBatchKMeans": []}
+    for seed in range(3):
+        other = MiniBatchKMeans(k, random_state=seed).fit(points.numpy())
+        centres = {
+            "ours": kmeans(points, k, seeded(seed)),
+            "MiniBatchKMeans": torch.from_numpy(other.cluster_centers_),
+        }
+        for who, these in centres.items():
+            sizes = assign(points, these)[0].bincount(minlength=k)
+            found[who].append((kernels_quality.inertia(points, these), int((sizes < 6).sum())))
+    worth = {who: np.mean(values, 0) for who, values in found.items()}
+    ratio = worth["ours"][0] / worth["MiniBatchKMeans"][0]
+    small = ", ".join(f"{who} {value[1]:.1f}" for who, value in worth.items())
+    picks = typiclust(points, None, k, seeded())
+    print(f"\nk-means of {name}, {k} clusters: inertia {ratio:.3f} x MiniBatchKMeans'")
+    print(f"clusters of fewer than 6 items: {small}")
+    print(
+        f"mean distance to {k} picks: {kernels_quality.mean_distance(points)(picks):.5g}",
+        flush=True,
+    )
 
 
 def bench_bait(repeat: int) -> None:
@@ -286,7 +336,9 @@ def bench_bait(repeat: int) -> None:
         single = 2 * k * 4 * n * e * (c - 1) ** 2 + 2 * own  # the steps; Z and P at the start
         double = own + 3 * k * 10 * d**2 * (c - 1)  # the pool's information; A and Q at each step
         gflop = 1e-9 * (single + 2 * double)
-        run(f"BAIT {n} x {e}, {c} classes, b {k}, twice forward", ours, peers, repeat, gflop)
+        worth = {"trace": kernels_quality.bait_trace(embedding, probs)}
+        title = f"BAIT {n} x {e}, {c} classes, b {k}, twice forward"
+        run(title, ours, peers, repeat, gflop, worth)
 
 
 def bench_cover(repeat: int) -> None:
@@ -301,7 +353,7 @@ def bench_cover(repeat: int) -> None:
     Cover.choose = counted  # type: ignore[method-assign]
     radii = {clumped: 10.0, tight: 0.6, gaussian: 14.0}
     print("\nCover kernels, 20k x 128, b 200; ask <= 3 passes")
-    print(f"{'':52}{'CPU s':>8}{'passes':>8}{'GFLOP':>8}")
+    print(f"{'':52}{'CPU s':>8}{'passes':>8}{'GFLOP':>8}{'worth':>10}")
     for make in (clumped, tight, gaussian):
         points = make(21_000, 128)
         pool = points[:20_000]
@@ -313,11 +365,24 @@ def bench_cover(repeat: int) -> None:
                 "max_herding": max_herding,
                 "prob_cover": partial(prob_cover, radius=radii[make]),
             }
+            width = float((pool - pool.mean(0)).square().sum(1).mean().sqrt())
+            worth = {
+                "facility_location": kernels_quality.mean_distance(pool, labelled),
+                "facility_location, cosine": kernels_quality.mean_similarity(pool, labelled),
+                "max_herding": kernels_quality.mean_similarity(pool, labelled, width),
+                "prob_cover": kernels_quality.covered(pool, labelled, radii[make]),
+            }
             for name, kernel in kernels.items():
-                spent = seconds(partial(kernel, pool, labelled, 200, seeded()))
+                rows: list[Tensor] = []
+                call = partial(kernel, pool, labelled, 200, seeded())
+                spent = seconds(lambda call=call, rows=rows: rows.append(call()))
                 flop = passes[-1] * 2 * 128 * len(pool) ** 2 / 1e9
                 title = f"{name}, {make.__name__}, {labels} labelled"
-                print(f"{title:52}{spent:8.2f}{passes[-1]:8.2f}{flop:8.0f}", flush=True)
+                print(
+                    f"{title:52}{spent:8.2f}{passes[-1]:8.2f}{flop:8.0f}"
+                    f"{worth[name](rows[0]):10.4f}",
+                    flush=True,
+                )
     pool = clumped(5000, 128)
     width = float((pool - pool.mean(0)).square().sum(1).mean().sqrt())
 
@@ -335,6 +400,7 @@ def bench_cover(repeat: int) -> None:
         },
         {"apricot": ("apricot", apricot)},
         repeat,
+        quality={"similarity": kernels_quality.mean_similarity(pool, pool[:0], width)},
     )
 
 
