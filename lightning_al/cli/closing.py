@@ -46,9 +46,11 @@ def show(outcome: Outcome) -> None:
         return
     picture = outcome.root / "curve.png"
     print()
+    drawn = len(runs) == 1 and outcome.parts.config["files"]  # by the run itself
     if speaks(runs):
-        with if_writable(picture):
-            learning_curve(runs, path=picture)
+        if not drawn:
+            with if_writable(picture):
+                learning_curve(runs, path=picture)
         if len(outcome.histories) > 1:
             print(seed_table(outcome.histories, outcome.baselines))
         else:

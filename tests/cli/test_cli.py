@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from helpers.user_parts import Gloves, Spy, Wrapped
+from matplotlib.figure import Figure
 
 from lightning_al import replay
 from lightning_al.assembly.command_line import CommandLine
@@ -245,6 +246,19 @@ def test_a_round_is_replayed_from_the_folder_alone():
     again = replay(history.run_dir, 1).state_dict()
     saved = torch.load(history.run_dir / history.rounds[1].checkpoint, weights_only=True)
     assert all(torch.equal(value, again[name]) for name, value in saved["state_dict"].items())
+
+
+@pytest.mark.parametrize(
+    ("words", "times"),
+    [([], 1), (["--files", "false"], 1), (["--baseline", "random"], 3)],  # two, and both
+    ids=["by the run", "by the command", "with a baseline"],
+)
+def test_each_picture_is_drawn_once(tmp_path, monkeypatch, words, times):
+    drawn, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda f, *a, **k: (drawn.append(a), save(f, *a, **k)))
+    run("--run_dir", "it", *words)
+    assert len(drawn) == times
+    assert (tmp_path / "it/curve.png").exists()
 
 
 def test_several_seeds_lie_side_by_side_and_are_shown_together(tmp_path, capsys):

@@ -10,7 +10,7 @@ from lightning_al.datamodules import ActiveDataModule, TensorItems
 from lightning_al.datamodules.continuous import ContinuousDataModule
 from lightning_al.datamodules.items import Items
 from lightning_al.datamodules.kept_labels import KeptLabels
-from lightning_al.datamodules.portraits import AT_ONCE, _feed
+from lightning_al.datamodules.portraits import AT_ONCE, feed
 from lightning_al.records import Answers
 
 N = 23
@@ -176,7 +176,7 @@ def test_what_many_items_are_is_what_each_is(name):
     expected = []
     for i in index.tolist():
         digest = hashlib.sha256()
-        _feed(digest, INPUTS[name][i : i + 1])
+        feed(digest, INPUTS[name][i : i + 1])
         expected.append(digest.hexdigest()[:12])
     assert data.contents(index) == expected
     assert data.contents(index[:0]) == []
@@ -192,5 +192,5 @@ def test_of_several_inputs_all_count():
     changed = [a != b for a, b in zip(before, data.contents(index), strict=True)]
     assert changed == [row == 2 for row in range(len(index))]
     digest = hashlib.sha256()
-    _feed(digest, tuple(p[index[:1]] for p in parts))
+    feed(digest, tuple(p[index[:1]] for p in parts))
     assert before[0] == digest.hexdigest()[:12]
