@@ -15,6 +15,7 @@ import torch
 __all__ = [
     "MOST_SEED",
     "Check",
+    "either",
     "flag",
     "folder",
     "number",
@@ -143,6 +144,15 @@ def folder(name: str, value: Any) -> str | Path:
 def optional(check: Check) -> Check:
     """What a check takes, or None."""
     return lambda name, value: None if value is None else check(name, value)
+
+
+def either(word: Check, other: Check) -> Check:
+    """What one of two checks takes: text the first, anything else the second.
+
+    >>> [either(word("auto"), whole(1))("threads", value) for value in ("auto", 2)]
+    ['auto', 2]
+    """
+    return lambda name, value: (word if isinstance(value, str) else other)(name, value)
 
 
 def _range(least: float, most: float | None) -> str:

@@ -21,6 +21,7 @@ from lightning_al.ranks.ranks import ALONE, Ranks, fitting
 
 from .backend import FitRequest, Fitted
 from .recipe import Recipe, quietly
+from .thread_count import at
 
 __all__ = ["LIGHTNING", "Engine", "LightningFits", "fit_round", "load_best", "refit"]
 __all__ += ["refit_by", "refuse_diverged", "test_round"]
@@ -52,6 +53,7 @@ class LightningFits:
         folder: where Trainers keep files.
         keep: writes the checkpoint of a round, ``(trainer, module, round) -> relative path``.
         strategy: name of the query strategy, for the callback.
+        threads: of torch; None leaves them as they are.
     """
 
     def __init__(
@@ -64,9 +66,11 @@ class LightningFits:
         folder: Path | None = None,
         keep: Callable[[Any, Any, int], str],
         strategy: str = "",
+        threads: int | None = None,
     ) -> None:
         self.recipe, self.datamodule, self.seed = recipe, datamodule, seed
         self.ranks, self.folder, self.keep, self.strategy = ranks, folder, keep, strategy
+        self.threads = threads
         self._trainer: Any = None  # of the round that goes on
 
     def fit(self, request: FitRequest) -> Fitted:
@@ -93,11 +97,13 @@ class LightningFits:
         task = self.recipe.build_task(self.seed, request.round, request.previous)
         self._trainer = self.trainer_for(engine, [callback], family_of(task))
         where: dict[str, Any] = {"seed": self.seed, "round": request.round, "ranks": self.ranks}
-        used = engine.fit(task, self.recipe, self.datamodule, self._trainer, **where)
+        with at(self.threads):
+            used = engine.fit(task, self.recipe, self.datamodule, self._trainer, **where)
         fitted = time.perf_counter()
         checkpoint = self.keep(used, task, request.round)
         kept = time.perf_counter()
-        with seeded(self.seed, request.round, "stage-test"), fitting(self.ranks):
+        testing = seeded(self.seed, request.round, "stage-test")
+        with testing, fitting(self.ranks), at(self.threads):
             metrics = engine.test(task, self.datamodule, used)
         task.trainer = None  # a strategy that is given the task must not reach the data by it
         due = self.ranks.broadcast(callback.due)
@@ -137,7 +143,8 @@ class LightningFits:
         if trainer.loggers:  # some callbacks insist on one
             trainer.loggers = [dummy_logger(trainer)]
         where: dict[str, Any] = {"seed": self.seed, "round": round, "ranks": self.ranks}
-        fit_round(task, self.recipe, self.datamodule, trainer, **where)
+        with at(self.threads):
+            fit_round(task, self.recipe, self.datamodule, trainer, **where)
         return self.keep(trainer, task, round)
 
     def refit(self, recipe: Recipe, datamodule: Any, *, seed: int, round: int) -> Any:

@@ -113,7 +113,7 @@ def check_same_run(
             f"{start['world']}; the fits would differ: use as many as before, or --overwrite"
         )
     for name in ("threads", "versions"):
-        if first[name] != start[name]:
+        if start[name] is not None and first[name] != start[name]:
             log.warning(
                 "%s was started with %s %s, now it is %s: the last bits of later fits may "
                 "differ from those of an undisturbed run",

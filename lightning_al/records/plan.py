@@ -13,6 +13,7 @@ from typing import Any
 from lightning_al.values import (
     MOST_SEED,
     Check,
+    either,
     flag,
     folder,
     number,
@@ -246,6 +247,14 @@ class RunPlan:
         "lightning",
         identity=False,
         check=word("lightning", "lean", "auto"),
+    )
+    threads: int | str = option(
+        "threads of torch in fits and scoring passes: a number, or auto, for those that you gave "
+        "torch yourself (OMP_NUM_THREADS, torch.set_num_threads); where you gave none, the "
+        "rehearsal times a step with one and with all and takes what is faster",
+        "auto",
+        identity=False,
+        check=either(word("auto"), whole(1)),
     )
     privileged: bool = option(
         "allow strategies that read labels of the pool (benchmarks only)",

@@ -15,6 +15,7 @@ from torch import Tensor
 from lightning_al.compat import family_of, is_a
 from lightning_al.fits.lightning import fit_round, test_round
 from lightning_al.fits.recipe import Recipe
+from lightning_al.fits.thread_count import faster
 from lightning_al.fits.workbench import Workbench
 from lightning_al.history.records import Round
 from lightning_al.oracles import check, price
@@ -23,12 +24,14 @@ from lightning_al.ranks.ranks import Ranks
 from lightning_al.records import Acquisition
 from lightning_al.scoring.bank import Bank
 from lightning_al.scoring.cold import Banks
+from lightning_al.scoring.running import Running
 from lightning_al.scoring.scorer import Scorer
 from lightning_al.tasks import Adapter
 
 from .handed import explained
 from .limits import limited, monitored
 from .readings import check_reading
+from .step import step_of
 
 __all__ = ["Rehearsal", "rehearse"]
 
@@ -36,8 +39,11 @@ FEW, MORE = 16, 2048  # candidates; where so few do not do, so many
 NOTE = "(found in the rehearsal, before anything was fitted)"
 
 
-def rehearse(rehearsal: Rehearsal) -> None:
+def rehearse(rehearsal: Rehearsal) -> int | None:
     """Go through one round on a few items; nothing of the run is changed.
+
+    Returns:
+        The threads that a step was faster with; None where none was timed.
 
     Raises:
         Exception: what would have ended the run later, with a note that it was a rehearsal.
@@ -45,7 +51,7 @@ def rehearse(rehearsal: Rehearsal) -> None:
     try:
         with warnings.catch_warnings(), seeded(rehearsal.seed, 0, "rehearsal"):
             warnings.simplefilter("ignore")
-            rehearsal.go()
+            return rehearsal.go()
     except Exception as error:
         told = explained(error, rehearsal.datamodule)
         told.add_note(NOTE)
@@ -81,6 +87,7 @@ class Rehearsal:
         ranks: the processes.
         budget: bytes of kept fields.
         figures: metrics that no fit logs.
+        timing: find out how many threads a step is faster with.
     """
 
     task: Any
@@ -101,6 +108,7 @@ class Rehearsal:
     ranks: Ranks
     budget: int
     figures: Callable[[], dict[str, float]]
+    timing: bool = False
 
     @property
     def _cold(self) -> bool:
@@ -111,8 +119,8 @@ class Rehearsal:
         """The task is fitted on all items at once."""
         return bool(getattr(self.task, "full_batch", False))
 
-    def go(self) -> None:
-        """All of it; every rank goes along."""
+    def go(self) -> int | None:
+        """All of it; every rank goes along. The threads that a step was faster with."""
         self.ranks.on_zero(self._ask_the_oracle)
         some = spread(self.datamodule.labelled, FEW)
         try:
@@ -121,6 +129,15 @@ class Rehearsal:
             if not self._whole or len(some) == len(self.datamodule.labelled):
                 raise
             self._through(self.datamodule.labelled)  # such a task may want more items
+        return self._threads() if self.timing and self.ranks.size == 1 else None
+
+    def _threads(self) -> int | None:
+        """Of torch, for fits and scoring passes; None where there is nothing to time."""
+        if self._whole or Running(self.task, self._trainer).device.type != "cpu":
+            return None
+        task = self._copy()
+        step = step_of(task, self.adapter or Adapter.for_task(task), self.datamodule)
+        return None if step is None else faster(step, torch.get_num_threads())
 
     def _through(self, labelled: Tensor) -> None:
         """A round on some labelled items: those of a task that is fitted on all at once."""

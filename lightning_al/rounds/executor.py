@@ -11,6 +11,7 @@ from typing import Any
 from lightning_al.fits.again import sound_checkpoint
 from lightning_al.fits.backend import FitRequest, Fitted
 from lightning_al.fits.lightning import LightningFits
+from lightning_al.fits.thread_count import at
 from lightning_al.fits.workbench import Workbench
 from lightning_al.journal.journal import utc
 from lightning_al.journal.run_folder import RunFolder
@@ -108,7 +109,8 @@ class Executor:
         given = self.plan.first is not None
         self.banks.tell(self.round, strategy, name, self.parts.name, given=given)
         clock = time.perf_counter()
-        pool = self._scorer(request.model).pool(strategy)
+        with at(self.fits.threads):
+            pool = self._scorer(request.model).pool(strategy)
         return ask.Scored(pool, len(self.data.pool), time.perf_counter() - clock)
 
     def _scorer(self, model: Any) -> Scorer:

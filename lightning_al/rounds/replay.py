@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.loggers import CSVLogger
 
 from lightning_al.compat import family_of
 from lightning_al.fits.lightning import fit_round
 from lightning_al.fits.recipe import Recipe
+from lightning_al.fits.thread_count import at
 from lightning_al.journal.checkpoints import read_checkpoint, trouble_of
 from lightning_al.journal.extension import known_items, stand_as_known
 from lightning_al.journal.journal import JournalError, read_journal
@@ -72,7 +70,7 @@ def replay(
         if why := trouble_of(run_dir / before, standing.hash_of(round - 1)):
             raise JournalError(f"{run_dir}: round {round} starts from {before}, which {why}")
         previous = read_checkpoint(run_dir, before, trust=learner.trust)["state_dict"]
-    with _threads(standing.start["threads"]), tempfile.TemporaryDirectory() as scratch:
+    with at(standing.start["threads"]), tempfile.TemporaryDirectory() as scratch:
         module: LightningModule = recipe.build_task(learner.seed, round, previous)
         trainer = recipe.build_trainer(folder=Path(scratch), family=family_of(module))
         if trainer.loggers:  # some callbacks insist on one
@@ -96,13 +94,3 @@ def _at_round(
     check_same_run(then, config, start, standing.path, usual=usual, folder=False)
     standing.replay(datamodule, before=round)
     datamodule.round = round
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

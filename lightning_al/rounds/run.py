@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lightning_al.fits.lean import backend_of
+from lightning_al.fits.thread_count import chosen, continued
 from lightning_al.history.history import History
 from lightning_al.history.hits import hits_of
 from lightning_al.history.records import Round
@@ -71,8 +72,10 @@ class Run:
         module = together(lambda: recipe.build_task(plan.seed, 0, None))
         self.config, identity, unknown = describe(plan, parts, module)
         self.folder = RunFolder(self._path(), self.ranks, trust=plan.trust)
-        if plan.rehearse and (self.folder.begins(overwrite=plan.overwrite) or plan.change):
-            self._rehearse(module, recipe)
+        begins, threads = self.folder.begins(overwrite=plan.overwrite), chosen(plan.threads)
+        timed = None
+        if plan.rehearse and (begins or plan.change):
+            timed = self._rehearse(module, recipe, timing=begins and threads is None)
         if unknown and self.ranks.rank == 0:
             log.warning("the identity of this run does not watch %s: no values to see", unknown)
         start = {
@@ -80,13 +83,14 @@ class Run:
             "seed": plan.seed,
             "strategy": parts.name,
             "world": self.ranks.size,
-            "threads": torch.get_num_threads(),
+            "threads": threads or timed or (torch.get_num_threads() if begins else None),
             "state": data.fingerprint(),
             "versions": {"torch": str(torch.__version__)},
         }
         usual = {each.name: each.default for each, _ in options_of(plan)}
         self.folder.open(self.config, start, plan=plan, usual=usual, stock=stock)
         self.standing = Standing.of(self.folder.records, self.folder.path)
+        settled = start["threads"] if begins else threads
         fits = backend_of(
             plan.fits,
             recipe,
@@ -96,6 +100,7 @@ class Run:
             folder=self.folder.path,
             keep=lambda trainer, task, r: self.folder.save(trainer, task, data, r),
             strategy=parts.name,
+            threads=continued(settled, self.standing.start["threads"]),
         )
         self.executor = Executor(
             plan,
@@ -115,8 +120,12 @@ class Run:
         name = f"{self.parts.name}-{digest(self.config)}"
         return Path(self.plan.run_dir or Path("runs") / name)
 
-    def _rehearse(self, module: Any, recipe: Any) -> None:
-        """Let every part meet a few items, on a copy, before the folder is opened."""
+    def _rehearse(self, module: Any, recipe: Any, *, timing: bool) -> int | None:
+        """Let every part meet a few items, on a copy, before the folder is opened.
+
+        Returns:
+            The threads that a step was faster with; None where none was timed.
+        """
         plan, parts = self.plan, self.parts
         live = {f.name for f in fields(Rehearsal)} & {f.name for f in fields(parts)}
         given = {name: getattr(parts, name) for name in live - {"task"}}
@@ -132,8 +141,9 @@ class Run:
             ranks=self.ranks,
             budget=plan.memory_budget,
             figures=self._figures_now,
+            timing=timing,
         )
-        rehearse(rehearsal)
+        return rehearse(rehearsal)
 
     def rounds(self) -> History:
         """Do all rounds that are left; the history of all."""
