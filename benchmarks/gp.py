@@ -10,6 +10,9 @@ Then the step of an active learning run with the model that policies are compare
 output scale, 30 labelled items, the best of 5 searches (and of 1), mean and variance at 5,000
 points; beside them the sparse process and the mixture over 30 draws of the hyper-parameters.
 
+Then the same as users run it: one thread, as it comes, and beside a process that keeps a core busy,
+see ``threads.py``; status 1 too where threads wait.
+
 Last the tasks beside those of GPyTorch, time and worth of the predictions, see ``gp_tasks.py``.
 """
 
@@ -22,6 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gp_tasks
+import threads
 import torch
 from peers import with_peers
 from timing import interleaved, medians, one_thread, seconds, show
@@ -189,6 +193,7 @@ def main() -> int:
     figures = compare(contenders, [data(30, seed, 5000) for seed in range(count)])
     print("\nA step of a run: 30 labelled items, output scale fixed, 5,000 points")
     show(figures, "ms CPU", 1e3, absent)
+    missed |= threads.table([name for name in threads.PARTS if "gp-" in name or "GP" in name])
     if not args.quick:
         gp_tasks.table()
     return int(missed)

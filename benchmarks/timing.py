@@ -14,8 +14,12 @@ __all__ = ["interleaved", "medians", "one_thread", "seconds", "show"]
 
 
 def one_thread() -> None:
-    """Keep torch on one thread, so that CPU seconds compare."""
+    """Keep torch, BLAS and OpenMP on one thread for good, so that CPU seconds compare."""
+    import sklearn.utils  # noqa: F401  its OpenMP and SciPy's BLAS should be there to be found
+    from threadpoolctl import threadpool_limits
+
     torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -28,6 +28,7 @@ from .plain import why_not_plain
 from .probe import probe
 from .recipe import Recipe, quietly
 from .recorder import NotPlain
+from .thread_count import at
 
 __all__ = ["LEAN", "LeanFits", "backend_of", "lean_fit", "lean_test"]
 
@@ -129,7 +130,8 @@ class LeanFits(LightningFits):
         if why := why_not_plain(start, self._spare, self.datamodule, self.ranks):
             return why
         where = {"seed": self.seed, "round": request.round}
-        return probe(self.recipe, self.datamodule, (LEAN, LIGHTNING), request.previous, **where)
+        with at(self.threads):
+            return probe(self.recipe, self.datamodule, (LEAN, LIGHTNING), request.previous, **where)
 
     def trainer_for(self, engine: Engine, callbacks: Sequence[Any], family: Any) -> Any:
         """A lean fit takes settings and fresh callbacks of a Trainer, and leaves it as it is."""
@@ -144,10 +146,11 @@ class LeanFits(LightningFits):
         where = {"seed": seed, "round": round}
         if self._why == "" and self._refits:
             try:
-                return refit_by(LEAN, recipe, datamodule, **where)
+                with at(self.threads):
+                    return refit_by(LEAN, recipe, datamodule, **where)
             except NotPlain:
                 self._refits = False
-        return refit_by(LIGHTNING, recipe, datamodule, **where)
+        return super().refit(recipe, datamodule, **where)
 
 
 def backend_of(fits: str, *args: Any, **kwargs: Any) -> LightningFits:

@@ -149,7 +149,8 @@ class LightningFits:
 
     def refit(self, recipe: Recipe, datamodule: Any, *, seed: int, round: int) -> Any:
         """A module fitted on other data than the run's, on one device."""
-        return refit(recipe, datamodule, seed=seed, round=round)
+        with at(self.threads):
+            return refit(recipe, datamodule, seed=seed, round=round)
 
     def fresh(self, round: int) -> Any:
         """The module of a round as it is built, never fitted."""

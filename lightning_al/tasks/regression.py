@@ -17,6 +17,7 @@ from .adapter import Adapter
 from .loss_head import LossHead
 from .metric_specs import MetricSpec
 from .metrics import REGRESSION
+from .standardisation import standardised
 from .task import OptimizerName, Task, network_adapter
 
 __all__ = ["Regression"]
@@ -58,6 +59,7 @@ class Regression(Task):
     """
 
     target_mean: Tensor
+    target_rest: Tensor  # what float32 leaves of the mean: far from zero it is much
     target_std: Tensor
     noise: Tensor
 
@@ -97,6 +99,7 @@ class Regression(Task):
         self.reading = Numbers(outputs, given=self.moments, members=members)
         self.standardize_targets = standardize_targets
         self.register_buffer("target_mean", torch.zeros(outputs))
+        self.register_buffer("target_rest", torch.zeros(outputs))
         self.register_buffer("target_std", torch.ones(outputs))
         self.register_buffer("noise", torch.ones(outputs))  # standardised units
         self._residuals: list[Any] = [0.0, 0]  # sum of squares [D], items
@@ -127,10 +130,15 @@ class Regression(Task):
         return mean, log_variance.clamp(-LOG_VARIANCE, LOG_VARIANCE)
 
     def moments(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and aleatoric variance [n, ..., D] in target units, from raw outputs."""
+        """Mean and aleatoric variance [n, ..., D] in target units, from raw outputs; float64.
+
+        Float32 on devices that have no other.
+        """
         mean, log_variance = self._standardised(raw)
         variance = self.noise.expand_as(mean) if log_variance is None else log_variance.exp()
-        return mean * self.target_std + self.target_mean, variance * self.target_std.square()
+        std = wide(self.target_std)
+        centred = wide(mean) * std + wide(self.target_rest)
+        return centred + wide(self.target_mean), wide(variance) * std.square()
 
     def mixture(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance [n, D] of the predictive distribution, members mixed."""
@@ -141,19 +149,20 @@ class Regression(Task):
 
     def forward(self, *inputs: Any) -> Tensor:
         """Predictive mean [n, D] in target units."""
-        return self.mixture(self.network(*inputs))[0]
+        return self.mixture(self.network(*inputs))[0].to(self.target_mean.dtype)
 
     def _targets(self, targets: Tensor) -> Tensor:
         """Targets as [n, D]."""
         shaped = targets.unsqueeze(1) if targets.ndim == 1 else targets
         if shaped.ndim != 2 or shaped.shape[1] != self.outputs:
             raise ValueError(f"targets must be [n, {self.outputs}], got {list(targets.shape)}")
-        return shaped.to(self.target_mean.dtype)
+        return shaped
 
     def _errors(self, raw: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Mean, squared error and log-variance [n, ..., D] in standardised units."""
         mean, log_variance = self._standardised(raw)
-        goal = (self._targets(targets) - self.target_mean) / self.target_std
+        off = self._targets(targets) - self.target_mean - self.target_rest
+        goal = (off / self.target_std).to(mean.dtype)
         several = self.reading.members
         if mean.ndim != (3 if several else 2):
             raise ValueError(
@@ -188,14 +197,15 @@ class Regression(Task):
     def measure(self, metrics: Sequence[Metric], raw: Tensor, targets: Tensor) -> None:
         """Feed one batch, in target units."""
         mean, variance = self.mixture(raw)
-        goal = self._targets(targets)
+        goal = self._targets(targets).to(mean.dtype)
         for metric in metrics:
             metric.update(mean, variance, goal)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """``mean`` and ``variance`` [n, D] of a batch as in testing, or of a bare tensor."""
         inputs = batch if isinstance(batch, Tensor) else self.split(batch)[0]
-        mean, variance = self.mixture(self.raw(inputs))
+        pair = self.mixture(self.raw(inputs))
+        mean, variance = (part.to(self.target_mean.dtype) for part in pair)
         return {"mean": mean, "variance": variance}
 
     def on_fit_start(self) -> None:
@@ -203,10 +213,14 @@ class Regression(Task):
         targets = self.labelled_targets()
         if targets is None or not self.standardize_targets or len(targets) == 0:
             return
-        values = self._targets(targets).double()
-        std = values.std(0, unbiased=False)
-        self.target_mean.copy_(values.mean(0))
-        self.target_std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+        mean, std, _ = standardised(self._targets(targets).cpu())
+        self.target_mean.copy_(mean)
+        self.target_rest.copy_(mean - self.target_mean.cpu().double())
+        self.target_std.copy_(std)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        state_dict.setdefault(f"{prefix}target_rest", torch.zeros_like(self.target_rest))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def on_train_epoch_start(self) -> None:
         """Forget the residuals of the epoch before."""
@@ -232,3 +246,8 @@ class Regression(Task):
         """Noise of the epoch."""
         super().on_train_epoch_end()
         self._take_noise()
+
+
+def wide(values: Tensor) -> Tensor:
+    """The same in float64, where the device has it."""
+    return values if values.device.type == "mps" else values.double()

@@ -22,22 +22,17 @@ from lightning_al.threads import small, working_alone
 
 from .adapter import Adapter
 from .classification import check_labels
-from .estimators import find_estimator
 from .full_batch import FullBatch
 from .metric_feeding import MetricFamily
 from .metric_specs import MetricSpec
 from .metrics import CLASSIFICATION, REGRESSION_METRICS
-from .sklearn_specs import estimator_of, find_estimator
+from .sklearn_specs import estimator_of, find_estimator, plain, warn_of_lost_digits
+from .standardisation import standardised
 
 __all__ = ["SklearnClassification", "SklearnRegression", "find_estimator"]
 
+LEAST_NOISE = 1e-12  # in squared standard deviations of the targets
 WITH_MEMBERS = ("RandomForest", "ExtraTrees", "Bagging", "Voting")
-
-
-def _plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _work(task: _Sklearn, inputs: Any) -> float:
@@ -76,7 +71,7 @@ class _Sklearn(FullBatch):
             given = self.recipe.get_params(deep=False)
             cls = type(self.recipe)
             path = f"{cls.__module__}.{cls.__qualname__}"
-            if not all(map(_plain, given.values())):  # cannot be rebuilt from plain values
+            if not all(map(plain, given.values())):  # cannot be rebuilt from plain values
                 path = None
         if not hasattr(self.recipe, method):
             raise ValueError(
@@ -112,7 +107,7 @@ class _Sklearn(FullBatch):
         self._fitted = None
 
     def estimator(self) -> Any:
-        """The estimator fitted to the labelled set."""
+        """The estimator fitted to the labelled set, of targets as it is given them."""
         if self._fitted is None:
             from sklearn.base import clone
 
@@ -122,11 +117,15 @@ class _Sklearn(FullBatch):
                 for name, value in fresh.get_params(deep=True).items()
                 if name.rpartition("__")[2] == "random_state" and value is None
             }
-            y = self.y.cpu().numpy()
+            y = self._goal().cpu().numpy()
             with seeded(seed, 0, "estimator"), small(_work(self, self.x)):
                 fresh.set_params(**unset).fit(self._numpy(self.x), y)
             self._fitted = fresh
         return self._fitted
+
+    def _goal(self) -> Tensor:
+        """Targets as the estimator is given them."""
+        return self.y
 
     def places(self) -> set[torch.device]:
         """None: scikit-learn's estimators stay where they are."""
@@ -280,6 +279,8 @@ class SklearnRegression(_Sklearn):
         outputs: D.
         params: arguments of the estimator.
         metrics: those to log, by name or as torchmetrics classes; None for all with a name.
+        standardize_targets: give the estimator targets of mean 0 and deviation 1; far from zero,
+            or where they hardly differ, most estimators lose digits, and trees all of them.
 
     Raises:
         ValueError: settings that make no sense, or targets of another shape.
@@ -294,6 +295,7 @@ class SklearnRegression(_Sklearn):
         outputs: int | None = 1,
         params: dict[str, Any] | None = None,
         metrics: Sequence[MetricSpec] | None = None,
+        standardize_targets: bool = False,
     ) -> None:
         if outputs is None or outputs < 1:
             raise ValueError(f"a regression needs 1 output or more, got {outputs}")
@@ -303,11 +305,12 @@ class SklearnRegression(_Sklearn):
             method="predict",
             metrics=metrics,
             known=REGRESSION_METRICS,
-            settings={"outputs": outputs},
+            settings={"outputs": outputs, "standardize_targets": standardize_targets},
             metric_arguments={"outputs": outputs},
             y=torch.zeros((0,) if outputs == 1 else (0, outputs), dtype=torch.float64),
         )
         self.outputs = outputs
+        self.standardize_targets = standardize_targets
         self.register_buffer("noise", torch.ones(outputs, dtype=torch.float64))
 
     @property
@@ -335,7 +338,17 @@ class SklearnRegression(_Sklearn):
         """Fit, and take the mean squared residual for the noise."""
         super().learn(inputs, targets)
         mean = self._moments(self.raw(self.x))[0]
-        self.noise = (mean - self.y.reshape(mean.shape)).square().mean(0).clamp_min(1e-12)
+        goal = self.y.reshape(mean.shape)
+        centre, unit, _ = self._units()
+        self.noise = (mean - goal).square().mean(0).clamp_min(LEAST_NOISE * unit.square())
+        if not self.standardize_targets:
+            warn_of_lost_digits(centre, unit)
+
+    def _goal(self) -> Tensor:
+        return self._units()[2].reshape(self.y.shape) if self.standardize_targets else self.y
+
+    def _units(self) -> tuple[Tensor, Tensor, Tensor]:
+        return standardised(self.y.reshape(len(self.y), -1))
 
     @working_alone(_work)
     def raw(self, inputs: Any) -> Tensor:
@@ -353,7 +366,13 @@ class SklearnRegression(_Sklearn):
             each = [np.concatenate([mean.reshape(n, -1), std.reshape(n, -1) ** 2], axis=1)]
         else:
             each = [self.estimator().predict(self._numpy(features)).reshape(n, -1)]
-        return torch.from_numpy(np.stack(each, axis=1)).double().to(features.device)
+        raw = torch.from_numpy(np.stack(each, axis=1)).double().to(features.device)
+        if not self.standardize_targets:
+            return raw
+        centre, unit, _ = self._units()
+        mean, variance = self._split(raw)
+        mean = mean * unit + centre
+        return mean if variance is None else torch.cat([mean, variance * unit**2], dim=-1)
 
     def _moments(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance [n, D] of the members' mixture, without the noise."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from lightning_al.spec import call, find
 
-__all__ = ["estimator_of", "find_estimator"]
+__all__ = ["estimator_of", "find_estimator", "plain", "warn_of_lost_digits"]
 
 MODULES = (
     *("ensemble", "linear_model", "svm", "neighbors", "gaussian_process", "naive_bayes", "tree"),
@@ -17,6 +20,7 @@ MODULES = (
 )
 METHODS = ("fit", "get_params", "set_params")
 """What every estimator has."""
+FAR, NEAR = 1e5, 1e-7  # mean of targets over their deviation, and deviation
 
 
 def estimator_of(spec: Any) -> Any:
@@ -65,3 +69,20 @@ def find_estimator(name: str) -> type:
         f"no estimator {name!r}; did you mean {', '.join(near)}? Others are given by their import "
         "path, such as 'package.module.Class'"
     )
+
+
+def plain(value: Any) -> bool:
+    """Whether an argument can be kept as it is written."""
+    if isinstance(value, list | tuple):
+        return all(map(plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def warn_of_lost_digits(mean: Tensor, deviation: Tensor) -> None:
+    """Say so where sums of squared targets leave few digits of their differences: both [D]."""
+    if bool(((mean.abs() > FAR * deviation) | (deviation < NEAR)).any()):
+        warnings.warn(
+            f"targets of mean {mean.tolist()} and deviation {deviation.tolist()} cost the "
+            "estimators of scikit-learn their digits; pass standardize_targets=True",
+            stacklevel=3,
+        )

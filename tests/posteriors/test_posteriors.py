@@ -438,8 +438,10 @@ def test_regression_members_are_in_target_units():
     assert got.mean.shape == got.variance.shape == (5, 4, 2)
     hidden = task.network[2](task.network[1](x)) * mask(3, "network.3", (9,), 0.3)
     mean, log_variance = task.network[4](hidden).chunk(2, -1)
-    torch.testing.assert_close(got.mean[:, 3], mean * task.target_std + task.target_mean)
-    torch.testing.assert_close(got.variance[:, 3], log_variance.exp() * task.target_std**2)
+    torch.testing.assert_close(got.mean[:, 3], (mean * task.target_std + task.target_mean).double())
+    torch.testing.assert_close(
+        got.variance[:, 3], (log_variance.exp() * task.target_std**2).double()
+    )
 
 
 def test_several_inputs_and_mappings_reach_forward():

@@ -1,6 +1,7 @@
 """Scikit-learn estimators as tasks: members, missing classes, checkpoints without pickles."""
 
 import functools
+import warnings
 
 import numpy as np
 import pytest
@@ -141,6 +142,22 @@ def test_members_of_a_regression_forest_are_its_trees():
             told = tree.predict(points.double().numpy()).reshape(20, outputs)
             np.testing.assert_allclose(mean[:, s].numpy(), told, atol=1e-5)
         assert task(points).shape == (20, outputs)
+
+
+@pytest.mark.parametrize(
+    ("offset", "scale", "warned"),
+    [(0, 1, 0), (1e3, 1, 0), (-1e6, 1, 1), (1e9, 1, 1), (0, 1e-9, 1), (0, 1e9, 0), (1e9, 1e9, 0)],
+)
+def test_targets_that_cost_digits_are_spoken_of(offset, scale, warned):
+    x, y = line(20)
+    goal = offset + scale * y.double()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        SklearnRegression("Ridge", standardize_targets=True).learn(x, goal)
+        assert not said
+        SklearnRegression("Ridge").learn(x, goal)
+    assert len(said) == warned
+    assert all("pass standardize_targets=True" in str(one.message) for one in said)
 
 
 @pytest.mark.parametrize("estimator", [GaussianProcessRegressor(alpha=0.1), BayesianRidge()])

@@ -9,11 +9,15 @@ import functools
 import math
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from helpers import small
 
 from lightning_al.datamodules import ActiveDataModule
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.fits.workbench import Workbench
+from lightning_al.networks import MLP, Ensemble
+from lightning_al.posteriors import MCDropout
 from lightning_al.scoring.scorer import Scorer
 from lightning_al.strategies import kind_of, names, resolve
 from lightning_al.tasks import (
@@ -21,6 +25,8 @@ from lightning_al.tasks import (
     GPRegression,
     GPyTorchRegression,
     MarginalGPRegression,
+    Regression,
+    SklearnRegression,
     SparseGPRegression,
 )
 from lightning_al.tasks.standardisation import standardised
@@ -33,6 +39,19 @@ TASKS = {
     "marginal": functools.partial(MarginalGPRegression, samples=4, warm_up=5, thin=1),
     "gpytorch": functools.partial(GPyTorchRegression, kernel="matern52"),
     "gpytorch, sparse": functools.partial(GPyTorchRegression, points=6),
+}
+STANDARD = functools.partial(SklearnRegression, standardize_targets=True)
+SKLEARN = {
+    "forest": functools.partial(STANDARD, params={"n_estimators": 5}),
+    "extra trees": functools.partial(
+        STANDARD, "ExtraTreesRegressor", params={"n_estimators": 4, "max_depth": 4}
+    ),
+    "bagged": functools.partial(STANDARD, "BaggingRegressor"),
+}
+NETWORKS = {
+    "dropout": lambda outputs: MLP(2, (32,), outputs, dropout=0.3),
+    "ensemble": lambda outputs: Ensemble(MLP(2, (16,), outputs), members=3),
+    "gaussian": lambda outputs: MLP(2, (32,), 2 * outputs, dropout=0.3),
 }
 UNITS = [(1.0, 2.0**20), (1.0, -(2.0**24)), (1.0, 2.0**30), (2.0**-30, 0.0), (2.0**30, 0.0)]
 UNITS += [(2.0**-30, 2.0**-10), (2.0**30, 2.0**54)]
@@ -103,30 +122,49 @@ def data():
     return (x * 1024).round() / 1024, targets
 
 
-@functools.cache
-def fitted(task, safe, a=1.0, b=0.0):
-    """A task that has learnt y in units of its own, and its data."""
-    x, targets = data()
+def datamodule(x, safe, a, b):
+    """y in units of its own, beside z where that is measured."""
+    _, targets = data()
     targets = torch.stack([a * targets[:, 0] + b, targets[:, 1]], 1)
     goal = targets if safe else targets[:, 0]
-    module = ActiveDataModule(
-        TensorItems(x, goal), TensorItems(x[:5], goal[:5]), initial=list(range(LABELLED))
-    )
+    test = TensorItems(x[-20:], goal[-20:])
+    module = ActiveDataModule(TensorItems(x, goal), test, initial=list(range(LABELLED)))
     module.start(0)
-    made = TASKS[task](outputs=2 if safe else 1)
+    return module
+
+
+@functools.cache
+def fitted(task, safe, a=1.0, b=0.0):
+    """A task that has learnt in these units, its data, and its posterior."""
+    outputs = 2 if safe else 1
     torch.manual_seed(0)
-    with torch.no_grad():
-        made.learn(x[:LABELLED], goal[:LABELLED])
-    return made, module
+    if task in TASKS or task in SKLEARN:
+        module = datamodule(data()[0], safe, a, b)
+        made = (TASKS | SKLEARN)[task](outputs=outputs)
+        with torch.no_grad():
+            made.learn(module.items.inputs(module.labelled), module.labelled_targets())
+        return made, module, None
+    module = datamodule(data()[0].float(), safe, a, b)
+    gaussian = {"likelihood": "gaussian"} if task == "gaussian" else {}
+    made = Regression(NETWORKS[task](outputs), outputs=outputs, lr=0.02, **gaussian)
+    trainer(5).fit(made, datamodule=module)
+    return made, module, None if task == "ensemble" else MCDropout(5)
+
+
+def trainer(epochs=1):
+    quiet = dict.fromkeys(("checkpointing", "progress_bar", "model_summary"), False)
+    quiet = {f"enable_{name}": value for name, value in quiet.items()}
+    return pl.Trainer(**small.TRAINER | quiet | {"max_epochs": epochs, "num_sanity_val_steps": 0})
 
 
 def chosen(task, spec, a=1.0, b=0.0):
     strategy = resolve(spec)
-    made, module = fitted(task, kind_of(spec["name"]) == "safe", a, b)
+    made, module, posterior = fitted(task, kind_of(spec["name"]) == "safe", a, b)
     scorer = Scorer(
         made,
         module,
         Adapter.for_task(made),
+        posterior=posterior,
         remaining=5,
         make_bench=lambda bound: Workbench(bound, None, False),
     )
@@ -139,8 +177,13 @@ def test_every_strategy_for_numbers_has_a_law():
     assert set(LAWS) == {name for name in names() if kind_of(name) in ("regression", "safe")}
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("task", TASKS)
+SIMPLE = ["variance", "greedy", "ucb", "expected-improvement", "probability-of-improvement"]
+SIMPLE += ["regression-epig", "regression-batch-epig", "thompson", "epsilon-greedy", "weighted"]
+PAIRS = [(task, case) for task in (*TASKS, *NETWORKS) for case in CASES]
+PAIRS += [(task, case) for task in SKLEARN for case in SIMPLE]
+
+
+@pytest.mark.parametrize(("task", "case"), PAIRS)
 def test_units_do_not_decide(task, case):
     spec, law = CASES[case]
     usual = chosen(task, spec)
@@ -161,11 +204,11 @@ def test_units_do_not_decide(task, case):
 def test_what_a_task_says_is_in_the_unit_of_the_target(task):
     x, _ = data()
     points = x[LABELLED:]
-    one, _ = fitted(task, False)
+    one = fitted(task, False)[0]
     mean, variance = one.moments(points)
     joint = one.joint(points)
     for a, b in UNITS:
-        other, _ = fitted(task, False, a, b)
+        other = fitted(task, False, a, b)[0]
         moved, wider = other.moments(points)
         torch.testing.assert_close((moved - b) / a, mean, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(wider / a**2, variance, rtol=1e-6, atol=1e-12)
@@ -175,6 +218,20 @@ def test_what_a_task_says_is_in_the_unit_of_the_target(task):
         torch.testing.assert_close(
             other.joint(points).scale_tril / a, joint.scale_tril, rtol=1e-6, atol=1e-9
         )
+
+
+@pytest.mark.parametrize("task", [*TASKS, *NETWORKS, *SKLEARN])
+def test_metrics_are_in_the_unit_of_the_target(task):
+    def tested(*units):
+        made, module, _ = fitted(task, False, *units)
+        return trainer().test(made, datamodule=module, verbose=False)[0]
+
+    usual = tested()
+    for a, b in UNITS:
+        found = tested(a, b)
+        assert found["test/rmse"] / a == pytest.approx(usual["test/rmse"], rel=1e-4)
+        assert found["test/mae"] / a == pytest.approx(usual["test/mae"], rel=1e-4)
+        assert found["test/nll"] == pytest.approx(usual["test/nll"] + math.log(a), abs=1e-3)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.1, -1e6 / 3, 1e9 + 0.1, 1e-9])
