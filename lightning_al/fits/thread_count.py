@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 GAIN = 4 / 3  # by which all threads must be faster than one to be worth their waiting
 TURNS, ROOM = 7, 0.5  # repetitions at most, and seconds after which there are no more
+LONG = 0.25  # seconds of a step that is no small network's, beside another process too
 CORES = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 
 
@@ -76,23 +77,28 @@ def faster(step: Callable[[], object], many: int) -> int:
     """1 or ``many``: the number of threads that a step is better given.
 
     One, unless ``many`` are faster by a third: threads that gain less mostly wait. Both are timed
-    in turn, so that a slow moment strikes both.
+    in turn, so that a slow moment strikes both. A step that takes long has ``many``, untimed.
 
     Args:
-        step: does the same each time; at least four calls.
+        step: does the same each time; one call, or at least five.
         many: threads, more than one.
     """
-    seconds: dict[int, list[float]] = {1: [], many: []}
+
+    def seconds(count: int) -> float:
+        with at(count):
+            clock = time.perf_counter()
+            step()
+            return time.perf_counter() - clock
+
+    if seconds(many) > LONG:
+        return many
+    found: list[tuple[float, float]] = []
     end = time.perf_counter() + ROOM
     for turn in range(TURNS + 1):
-        for count, found in seconds.items():
-            with at(count):
-                clock = time.perf_counter()
-                step()
-                found.append(time.perf_counter() - clock)
+        found.append((seconds(1), seconds(many)))
         if turn and time.perf_counter() > end:
             break
-    one, all_ = (statistics.median(found[1:]) for found in seconds.values())  # the first warms up
+    one, all_ = map(statistics.median, zip(*found[1:], strict=True))  # the first warms up
     return many if one > GAIN * all_ else 1
 
 
