@@ -8,6 +8,7 @@ import statistics
 import time
 
 import torch
+from timing import one_thread
 from torch import Tensor
 
 from lightning_al import measures
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--repeat", type=int, default=5)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    one_thread()
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(args.items, args.members, args.classes, generator=generator)
     probs = torch.softmax(2 * logits, -1)

@@ -20,8 +20,8 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 import numpy as np
-import torch
 from peers import quiet
+from timing import one_thread
 
 
 def accuracy(seed: int, first: str, size: int, settings: list[str]) -> float:
@@ -30,7 +30,7 @@ def accuracy(seed: int, first: str, size: int, settings: list[str]) -> float:
     from lightning_al.assembly.parser import parse
 
     quiet()
-    torch.set_num_threads(1)
+    one_thread()
     words = ["run", "--config", "cold_start", "--query_size", str(size), "--budget", str(size)]
     parts = Assembly(parse([*words, *settings]))
     with tempfile.TemporaryDirectory() as folder:

@@ -19,8 +19,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
-import torch
 from peers import quiet
+from timing import one_thread
 
 LABELS, ASK = 200, 1.0
 
@@ -31,7 +31,7 @@ def accuracy(seed: int, strategy: str | None, settings: list[str]) -> float:
     from lightning_al.assembly.parser import parse
 
     quiet()
-    torch.set_num_threads(1)
+    one_thread()
     parts = Assembly(parse(["run", "--config", "quickstart", *settings]))
     changes = {} if strategy is None else {"strategy": strategy}
     with tempfile.TemporaryDirectory() as folder:
