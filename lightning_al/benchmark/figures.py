@@ -78,7 +78,8 @@ def _amended(run: pd.DataFrame) -> list[tuple[str, ...]]:
     """What was changed in a run ahead of each round; nothing where no single run is shown."""
     if "amended" not in run:
         return [()] * len(run)
-    return [(text,) if isinstance(text, str) and text else () for text in run["amended"]]
+    texts = [text if isinstance(text, str) else "" for text in run["amended"]]
+    return [tuple(text.split("; ")) if text else () for text in texts]
 
 
 def critical_difference(table: pd.DataFrame) -> Figure:

@@ -36,7 +36,7 @@ INK = "#333333"
 GRID = "#e6e6e6"
 CROWDED = 60  # more points than this are drawn as a line alone
 END_LABELS = 6  # more curves than this get a legend instead
-LONGEST = 48  # letters of what a dashed line says
+LONGEST = 36  # letters of what a dashed line says
 LABEL_HEIGHT = 0.062  # of one end label, as a share of the axes' height
 
 
@@ -129,18 +129,19 @@ def mark_amendments(axes: Axes, histories: Iterable[Past]) -> None:
     for x, texts in found.items():
         if not texts:
             continue
-        text = ", ".join(texts)
+        lines = [text if len(text) <= LONGEST else f"{text[:LONGEST]}…" for text in texts]
+        first = x == min(found)  # where nothing is left of it
         axes.axvline(x, color="#888888", linestyle="--", linewidth=1.0, zorder=2)
         axes.annotate(
-            plain_text(text if len(text) <= LONGEST else f"{text[:LONGEST]}…"),
+            plain_text("\n".join(lines)),
             xy=(x, 0.98),
             xycoords=("data", "axes fraction"),
-            xytext=(-3, 0),
+            xytext=(3 if first else -3, 0),
             textcoords="offset points",
             rotation=90,
-            ha="right",
+            ha="left" if first else "right",
             va="top",
-            fontsize=9,
+            fontsize=8.5,
             color="#666666",
         )
 

@@ -193,6 +193,6 @@ def _stock(data: Any, growth: Any, known: Known | None, plan: RunPlan) -> Stock:
             f"{where} has no {ITEMS}, so which of the {n} files are new cannot be known; give the "
             "same command once with the old files alone, which writes it"
         )
-    joining = {"old": known.total, "new": n, "n": n - known.total}
+    joining: dict[str, Any] = {"old": known.total, "new": n, "n": n - known.total}
     joining |= {"content": items.content(known.total, n), **growth.joining(known.total, n)}
     return Stock(items, known, joining)

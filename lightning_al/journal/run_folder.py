@@ -58,6 +58,7 @@ LEFT = (
 """What a killed run may leave half written."""
 
 
+OTHERWISE = "Give another run_dir, or start anew with --overwrite (overwrite=True)"
 CHANGED = (
     "A run may go on with other settings of {}: say --change (change=True) for the rounds to come. "
     "Else give another run_dir, or start anew with --overwrite (overwrite=True)"
@@ -75,7 +76,7 @@ def check_same_run(
     *,
     usual: Mapping[str, Any] | None = None,
     folder: bool = True,
-    mend: str = "Give another run_dir, or start anew with --overwrite (overwrite=True)",
+    mend: str = OTHERWISE,
 ) -> None:
     """Refuse a journal of another run.
 
@@ -214,8 +215,8 @@ class RunFolder:
         said = {line["option"] for line in lines} - set(unsaid)
         old = {k: v for k, v in now.items() if k not in said}
         new = {k: v for k, v in config.items() if k not in said}
-        mend = {"mend": CHANGED.format(", ".join(unsaid))} if unsaid else {}
-        check_same_run({**first, "config": old}, new, start, self.path, usual=usual, **mend)
+        mend = CHANGED.format(", ".join(unsaid)) if unsaid else OTHERWISE
+        check_same_run({**first, "config": old}, new, start, self.path, usual=usual, mend=mend)
         committed = sum(record["event"] == "committed" for record in journal.records)
         for line in lines:
             names = (

@@ -240,7 +240,7 @@ def test_table_and_curve_show_it(learner):
     axes = history.plot().axes[0]
     dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert [line.get_xdata()[0] for line in dashed] == [history.rounds[2].n_labelled]
-    assert "entropy → margin, budget 5 → 10" in [text.get_text() for text in axes.texts]
+    assert "entropy → margin\nbudget 5 → 10" in [text.get_text() for text in axes.texts]
     plain = learner(run_dir=learner().run_dir / "plain", files=True).run()
     assert not [line for line in plain.plot().axes[0].lines if line.get_linestyle() == "--"]
     assert "amended" not in (plain.run_dir / "metrics.csv").read_text()
