@@ -1,6 +1,7 @@
 """Data that grow while a run goes on: old items keep their positions, new ones get the next."""
 
 import csv
+import json
 
 import pytest
 import torch
@@ -374,3 +375,20 @@ def items_of(items):
     from helpers.growing import Listed
 
     return Listed(items)
+
+
+def test_cut_off_between_the_list_of_items_and_the_line(tmp_path, world):
+    """The list has the new items already, the journal does not: the old ones alone are known."""
+    learner(tmp_path, world).run()
+    history = learner(tmp_path, world.grow(MORE), budget=9, extend=True).run()
+    path = history.run_dir / "journal.jsonl"
+    kept = path.read_bytes().splitlines(keepends=True)
+    at = next(i for i, line in enumerate(kept) if b'"event":"extended"' in line)
+    path.write_bytes(b"".join(kept[:at]))
+    with pytest.raises(JournalError, match="say --extend"):
+        learner(tmp_path, world.grow(MORE), budget=9).run()
+    again = learner(tmp_path, world, budget=9, extend=True).run()
+    assert again.acquired == history.acquired
+    assert [r["content"] for r in lines(again.run_dir)] == [
+        json.loads(kept[at])["content"],
+    ]
