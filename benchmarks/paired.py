@@ -32,7 +32,6 @@ import torch
 import yaml
 from peers import quiet
 from scipy.optimize import minimize
-from timing import one_thread
 from torch import Tensor
 
 from lightning_al.benchmark.statistics import bootstrap_mean
@@ -40,6 +39,7 @@ from lightning_al.randomness import generator
 from lightning_al.records import Context, Predictions
 from lightning_al.strategies import resolve
 from lightning_al.testing import World
+from lightning_al.threads import one_thread
 
 PRECISION = 1.0  # of the prior of each weight
 MEMBERS = 20
@@ -289,23 +289,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file of results, appended to")
     parser.add_argument("--before", type=Path, help="file of results to compare with")
     args = parser.parse_args()
-    one_thread()
     quiet()
     settings = {"rounds": args.rounds, "k": args.query_size, "initial": args.initial}
     if args.members != MEMBERS:
         settings["members_drawn"] = args.members
     names, now = list(dict.fromkeys([*args.strategies, "random"])), known(args.out, settings)
-    for seed in range(args.seeds):
-        for where in args.data:
-            for name in names:
-                if (where, name, seed) in now:
-                    continue
-                result = once(name, where, seed, **settings)
-                row = {"data": where, "strategy": name, "seed": seed, "settings": settings}
-                now[where, name, seed] = row | result
-                if args.out is not None:
-                    with args.out.open("a") as file:
-                        print(json.dumps(row | result), file=file)
+    todo = [
+        (where, name, seed)
+        for seed in range(args.seeds)
+        for where in args.data
+        for name in names
+        if (where, name, seed) not in now
+    ]
+    for where, name, seed in todo:
+        with one_thread():  # fits are small, and several threads would wait for each other
+            result = once(name, where, seed, **settings)
+        row = {"data": where, "strategy": name, "seed": seed, "settings": settings}
+        now[where, name, seed] = row | result
+        if args.out is not None:
+            with args.out.open("a") as file:
+                print(json.dumps(row | result), file=file)
     old, seeds = known(args.before, settings), range(args.seeds)
     print(f"{settings}, {args.seeds} seeds")
     for where in args.data:
