@@ -89,6 +89,8 @@ class Items:
         """
         if self.label is None:
             return item, None
+        if type(item) is tuple and len(item) == 2 and self.label == "auto":
+            return item  # the usual case, and there are many
         if isinstance(item, Mapping):
             if not isinstance(self.label, str) or self.label not in item:
                 raise ValueError(
