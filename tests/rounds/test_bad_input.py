@@ -298,7 +298,6 @@ def test_suggest_refuses_more_than_there_is_and_files_that_are_no_checkpoint(ref
 @pytest.mark.parametrize(
     ("words", "status"),
     [
-        ([*QUICK, "--strategy", "blad"], 1),
         ([*QUICK, "--query_sise", "3"], 2),
         ([*NET, "--data.train", "helpers.user_parts.Restless"], 1),
     ],
