@@ -157,8 +157,12 @@ def main():
     found["joined"] = joined()
     found["threads"] = sorted(t.name for t in threading.enumerate() if t.name == "watch")
     write()
-    if rank == 1:
-        os._exit(0)  # without a word
+    if rank == 1:  # without a word to the other
+        module._leave()
+        found["left"] = [dist.is_initialized(), len(module._control)]
+        module._leave()  # once more is no error
+        write()
+        os._exit(0)
     found["lost"] = caught(lambda: ranks.all_gather(1))
     found["lost too"] = caught(lambda: ranks.broadcast(1))
     write()

@@ -16,7 +16,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 
-from lightning_al.ranks import orphans
+from lightning_al.ranks import orphans, ranks
 from lightning_al.ranks.orphans import LOST, children_watch_this_process, die_with_parent
 from lightning_al.ranks.ranks import ALONE, Ranks, check_strategy, fitting, join
 
@@ -113,6 +113,10 @@ def test_a_trainer_finds_the_group_that_there_is(found):
             "its own": True,
             "heard": [0, 1],
         }
+
+
+def test_who_leaves_closes_its_groups(found):
+    assert found[1]["left"] == [False, 0]
 
 
 def test_a_line_that_breaks_is_said(found):
@@ -227,6 +231,54 @@ def test_whole_models_are_taken():
     assert not dist.is_initialized()
 
 
+class Launching(SingleDeviceStrategy):
+    """Tells what is done with it, in order."""
+
+    def __init__(self, told):
+        self.told, self.procs = told, ("a child",)
+
+    launcher = property(lambda self: self)
+
+    def launch(self, nothing, trainer):
+        nothing()
+        self.told.append(("launched", os.environ.get(orphans.PARENT)))
+
+    def setup_environment(self):
+        self.told.append("environment")
+
+
+def test_who_joins_starts_the_others_and_they_watch_it(monkeypatch):
+    told, up = [], []
+    fake = SimpleNamespace(
+        is_available=lambda: True,
+        is_initialized=lambda: bool(up),
+        group=SimpleNamespace(WORLD="world"),
+        new_group=lambda backend, timeout: up.append(1) or (backend, timeout.days),
+        get_rank=lambda: 1,
+        get_world_size=lambda: 2,
+    )
+    monkeypatch.setattr(ranks, "dist", fake)
+    monkeypatch.setattr(ranks, "_control", [])
+    monkeypatch.setattr(ranks, "die_with_parent", lambda: told.append("watching"))
+    monkeypatch.setattr(ranks, "watch_children", told.append)
+    monkeypatch.setattr(ranks.atexit, "register", told.append)
+    first = ranks.join(trainer(Launching(told)))
+    assert told == [
+        "watching",
+        ("launched", str(os.getpid())),
+        ("a child",),
+        "environment",
+        ranks._leave,
+    ]
+    assert first == Ranks(1, 2, ("gloo", 7))
+    assert ranks.join(trainer(Launching(told))) == first
+    assert len(told) == 5
+    assert len(up) == 1
+    fake.group.WORLD = "another"  # as when a user makes a group of all anew
+    ranks.join(trainer(Launching(told)))
+    assert len(up) == 2
+
+
 # --- processes that must not outlive another -------------------------------------------------
 
 
@@ -292,7 +344,8 @@ class Process:
     ("processes", "said"),
     [
         ([Process(-9)], True),
-        ([Process(None, None, -9)], True),
+        ([Process(*[None] * 20, -9)], True),
+        ([Process(0), Process(*[None] * 20, -9)], True),
         ([Process(None), Process(-15)], True),
         ([Process(0), Process(None, None, -6)], True),
         ([Process(0)], False),
@@ -301,9 +354,24 @@ class Process:
     ],
 )
 def test_a_child_that_was_killed_is_said(processes, said, monkeypatch, capsys):
-    monkeypatch.setattr(orphans.time, "sleep", lambda _: None)
+    slept = []
+    monkeypatch.setattr(orphans.time, "sleep", slept.append)
+    long = any(len(process.states) > 10 for process in processes)
     orphans._watch_children(processes)
     assert capsys.readouterr().err == (f"{LOST}\n" if said else "")
+    assert set(slept) <= {0.5}
+    assert len(slept) > 5 if long else len(slept) < 5
+
+
+@pytest.mark.parametrize("looks", [0, 1, 4])
+def test_a_process_without_its_parent_has_some_time_to_end_by_itself(looks, monkeypatch, capsys):
+    done, left = [], [7] * looks + [1]
+    monkeypatch.setattr(orphans.os, "getppid", lambda: left.pop(0))
+    monkeypatch.setattr(orphans.time, "sleep", done.append)
+    monkeypatch.setattr(orphans.os, "_exit", lambda status: done.append(("exit", status)))
+    orphans._watch(7)
+    assert done == [1] * looks + [orphans.GRACE, ("exit", 1)]
+    assert capsys.readouterr().err == f"{LOST}; this process ends too\n"
 
 
 def test_children_are_watched_beside_the_work(monkeypatch):
