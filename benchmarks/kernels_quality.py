@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_al.strategies.kernels.k_means import assign
+from lightning_al.strategies.kernels.k_means import assign, kmeans
 
 __all__ = [
     "as_rows",
@@ -21,6 +22,7 @@ __all__ = [
     "inertia",
     "information",
     "information_on_targets",
+    "k_means",
     "lines",
     "mean_distance",
     "mean_similarity",
@@ -194,3 +196,31 @@ def bait_trace(embedding: Tensor, probs: Tensor) -> Callable[[Tensor], float]:
     pool = fisher(torch.arange(n))
     eye = torch.eye(c * e, dtype=torch.float64)
     return lambda rows: float(torch.linalg.solve(eye + fisher(rows), pool).trace())
+
+
+def k_means(name: str, points: Tensor, k: int = 100) -> None:
+    """TypiClust's centres, and its picks from them, beside those of scikit-learn; three seeds."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    from lightning_al.strategies.kernels import typiclust
+
+    found = {"ours": [], "MiniBatchKMeans": []}
+    for seed in range(3):
+        other = MiniBatchKMeans(k, random_state=seed).fit(points.numpy())
+        centres = {
+            "ours": kmeans(points, k, torch.Generator().manual_seed(seed)),
+            "MiniBatchKMeans": torch.from_numpy(other.cluster_centers_),
+        }
+        for who, these in centres.items():
+            sizes = assign(points, these)[0].bincount(minlength=k)
+            found[who].append((inertia(points, these), int((sizes < 6).sum())))
+    worth = {who: np.mean(values, 0) for who, values in found.items()}
+    ratio = worth["ours"][0] / worth["MiniBatchKMeans"][0]
+    small = ", ".join(f"{who} {value[1]:.1f}" for who, value in worth.items())
+    picks = typiclust(points, None, k, torch.Generator().manual_seed(0))
+    print(f"\nk-means of {name}, {k} clusters: inertia {ratio:.3f} x MiniBatchKMeans'")
+    print(f"clusters of fewer than 6 items: {small}")
+    print(
+        f"mean distance to {k} picks: {mean_distance(points)(picks):.5g}",
+        flush=True,
+    )

@@ -18,6 +18,7 @@ _SAMPLE = 12_800  # points from which on it is the fewer
 _THIN = 0.1  # of a cluster's mean share of the sample: at or below it a centre is freed
 _JUMPS, _FREEING = 4, 6  # iterations that free centres to a point, and that free any
 _SPLIT = 0.2  # of the way from a cluster's centre to a point, where later ones are freed to
+_WHOLE = 4  # times the sample, from which on a last iteration looks at all points
 _ROWS = 2**14  # rows summed together
 _SEEDINGS = 32  # batches in which the first centres are drawn
 _CPU_BLOCK, _GPU_BLOCK = 2**18, 2**26  # elements of a block of distances
@@ -36,12 +37,13 @@ def kmeans(
     """Centres of k clusters: points [N, E] (and labelled [L, E]) -> [k, E], float32 at least.
 
     Lloyd's iterations on a sample of ``per_centre * k`` points (None: 64, 32 from 400 clusters on),
-    then one on all. The first centres are drawn in batches with odds of the squared distance to
-    those before. A centre with at most a tenth of the mean number of the sample's points is an odd
-    item, of which heavy tails have many: what it saves in the sample it does not save elsewhere. In
-    the first iterations it begins anew in a cluster drawn by its sum of squares: at a random point,
-    later a part of the way from the cluster's centre to one (in many features a point is the
-    nearest of nothing but itself, and a centre near the middle halves the cluster).
+    then, where there are four times as many, one on all. The first centres are drawn in batches
+    with odds of the squared distance to those before. A centre with at most a tenth of the mean
+    number of the sample's points is an odd item, of which heavy tails have many: what it saves in
+    the sample it does not save elsewhere. In the first iterations it begins anew in a cluster drawn
+    by its sum of squares: at a random point, later a part of the way from the cluster's centre to
+    one (in many features a point is the nearest of nothing but itself, and a centre near the middle
+    halves the cluster).
 
     Source: Lloyd (1982); the seeding in batches after Bahmani et al. (2012); centres of few points
     begin anew in scikit-learn's mini-batches too.
@@ -77,7 +79,7 @@ def kmeans(
         if torch.equal(moved, centres):
             break
         centres = moved
-    if total > len(sample) > k:
+    if total > _WHOLE * len(sample) > _WHOLE * k:
         sums, count = torch.zeros_like(centres), centres.new_zeros(k, dtype=torch.int64)
         for whole in (points, extra):
             cluster = assign(whole, centres + origin, memory, near=near)[0]
