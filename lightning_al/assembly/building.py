@@ -15,7 +15,8 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from pytorch_lightning.cli import LightningCLI, instantiate_class
 
-from lightning_al.compat import given_hyperparameters, kinds, parse_as_declared
+from lightning_al.compat import given_hyperparameters, kinds
+from lightning_al.compat_cli import parse_as_declared
 from lightning_al.randomness import seeded
 from lightning_al.records import RunPlan
 from lightning_al.records.plan import options_of

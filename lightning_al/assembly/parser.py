@@ -12,7 +12,8 @@ import pytorch_lightning
 import yaml
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from lightning_al.compat import bridged, family_of, kinds, open_cli, titled
+from lightning_al.compat import bridged, family_of, kinds
+from lightning_al.compat_cli import open_cli, titled
 from lightning_al.records import RunPlan
 
 from .building import Maker, fill_sizes

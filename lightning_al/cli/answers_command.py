@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,8 @@ from lightning_al.journal.fixes import (
 from lightning_al.journal.journal import read_journal
 from lightning_al.oracles.forms import Form, form_of
 
+from .typed import Words
+
 __all__ = ["answers_command"]
 
 WORDS = {"withdraw": WITHDRAWN, "skip": SET_ASIDE}
@@ -31,7 +32,7 @@ WORDS = {"withdraw": WITHDRAWN, "skip": SET_ASIDE}
 
 def answers_command(words: Sequence[str]) -> list[Any]:
     """List the answers of a run, or fix some; the purchases, or the lines that were written."""
-    parser = argparse.ArgumentParser(
+    parser = Words(
         prog="lightning-al answers",
         usage="lightning-al answers FOLDER [--fix ITEM=ANSWER ...] [--id COLUMN] [--why TEXT]",
         description="The answers of a run. With --fix some are corrected (12=cat), withdrawn "

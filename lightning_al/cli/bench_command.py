@@ -20,7 +20,7 @@ from lightning_al.benchmark.study import Evidence, study_of
 from lightning_al.benchmark.summary import per_run, records, summary
 from lightning_al.identity import digest
 
-from .errors import Words, at_least
+from .typed import Words, at_least
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from lightning_al.assembly.shipped import (
     list_policies,
 )
 
-from .errors import Words
+from .typed import Words
 
 __all__ = ["configs_command"]
 

@@ -15,7 +15,7 @@ from lightning_al.policies.policy import SHIPPED
 from lightning_al.policies.training_progress import simulator_of
 from lightning_al.policies.training_record import Schedule, policy_of, read_checkpoint, read_metrics
 
-from .errors import Words
+from .typed import Words
 
 __all__ = ["policy_command", "policy_table"]
 

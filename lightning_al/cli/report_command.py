@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning_al.benchmark.report import Report, write_report
 
-from .errors import Words
+from .typed import Words
 
 __all__ = ["report_command"]
 

@@ -20,7 +20,7 @@ from lightning_al.records import Acquisition
 from lightning_al.rounds.suggest import suggest, write_suggestions
 from lightning_al.safe_load import load_plain
 
-from .errors import Words, at_least
+from .typed import Words, at_least
 
 __all__ = ["suggest_command"]
 

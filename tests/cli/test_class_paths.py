@@ -15,8 +15,7 @@ from lightning_al.spec import read
 from lightning_al.studies.asal.traces import rebuilt
 from lightning_al.tasks import SklearnClassification
 from lightning_al.tasks.gpytorch_specs import parsed
-from lightning_al.tasks.sklearn import find_estimator
-from lightning_al.tasks.sklearn_specs import estimator_of
+from lightning_al.tasks.sklearn_specs import estimator_of, find_estimator
 
 REFUSED = (ValueError, LookupError, TypeError, ArgumentError)
 PARTS = [(each.name, facts) for each, facts in options_of(CommandPlan) if facts.part]

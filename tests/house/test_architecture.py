@@ -18,6 +18,7 @@ CORE = (
         "spec",
         "identity",
         "compat",
+        "compat_cli",
         "safe_load",
         "values",
         "threads",
