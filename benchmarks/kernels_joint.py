@@ -24,6 +24,7 @@ from kernels_data import clumped as embeddings
 from kernels_data import probabilities
 from kernels_plain import plain_bait, plain_batch_bald, plain_herding, plain_typiclust
 from peers import quiet, with_peers
+from sklearn.datasets import load_digits
 from timing import interleaved, medians, one_thread, seconds, show
 from torch import Tensor
 
@@ -174,6 +175,9 @@ def bench_typiclust(repeat: int) -> None:
                 {"mean distance": kernels_quality.mean_distance(pool, labelled)},
             )
         kernels_quality.k_means(make.__name__, points)
+    digits = torch.from_numpy(load_digits().data).float()
+    kernels_quality.k_means("clumps with heavy tails, 50k x 128", embeddings(50_000, 128))
+    kernels_quality.k_means("digits", digits)
 
 
 def bench_bait(repeat: int) -> None:
