@@ -81,19 +81,24 @@ class Bait(SetStrategy):
         mend = "raise candidates, or choose fewer at a time"
         notes = looked_at("bait", most, len(points), mend)
         ridge, weight = self.scaled(len(known), k)
-        settings = {"ridge": ridge, "weight": weight, "oversample": self.oversample}
         if probs.shape[1] > MANY:
             rows = bait_of_top_classes(
                 *(points, probs, known, known_probs, k, generator),
-                **settings,
                 top=self.top,
                 width=self._width,
+                ridge=ridge,
+                weight=weight,
+                oversample=self.oversample,
                 candidates=most,
             )
         else:
             points, known = self._projected(points, known, probs.shape[1], generator)
             rows = bait(
-                *(points, probs, known, known_probs, k, generator), **settings, candidates=most
+                *(points, probs, known, known_probs, k, generator),
+                ridge=ridge,
+                weight=weight,
+                oversample=self.oversample,
+                candidates=most,
             )
         return Picked(rows, notes)
 
