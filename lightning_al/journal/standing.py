@@ -313,7 +313,10 @@ class Standing:
             return ()
         answers, n = Answers.from_json(record), len(record["index"])
         refused, late = answers.mask("refused", n).tolist(), answers.mask("pending", n).tolist()
-        asked = {p.index: p for before in self._rounds if before < r for p in self._bought(before)}
+        wanted = set(record["index"])
+        asked = {
+            p.index: p for done in self.committed[:r] for p in done.ledger if p.index in wanted
+        }
         return tuple(
             replace(
                 asked[item],
