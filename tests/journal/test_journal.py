@@ -6,6 +6,7 @@ import random
 import resource
 import subprocess
 
+import numpy as np
 import pytest
 import torch
 from helpers import small
@@ -13,7 +14,14 @@ from helpers import small
 from lightning_al.benchmark.single import read_run
 from lightning_al.history.curves import LearningCurve
 from lightning_al.history.round_log import RoundLog
-from lightning_al.journal.journal import EVENTS, Journal, JournalError, read_journal
+from lightning_al.journal.journal import (
+    EVENTS,
+    Journal,
+    JournalError,
+    _encode,
+    _to_json,
+    read_journal,
+)
 from lightning_al.records import Acquisition, Answers
 
 
@@ -283,3 +291,20 @@ def test_an_unfinished_one_says_what_cannot_be_written(small_disk, closed_disk, 
     closed_disk()
     with pytest.raises(OSError, match=r"cannot write .*Read-only file system; nothing that"):
         learner(run_dir=small_disk / "run").run()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1, 2.5, -0.0, 1e300],
+        (True, None, "ü\n"),
+        {"a": [math.nan, {"b": (math.inf, 3)}], "c": -math.inf},
+        [np.float64(0.1), np.float64("nan")],
+        [[], {}, [[]]],
+    ],
+)
+def test_a_line_is_what_looking_at_each_number_gives(value):
+    record = {"event": "chosen", "value": value}
+    body, _, _ = _encode(record).decode().rpartition(',"crc"')
+    looked = json.dumps(_to_json(record), separators=(",", ":"), allow_nan=False)
+    assert body + "}" == looked
