@@ -158,12 +158,13 @@ def stock_of(data: Any, known: Known | None, plan: RunPlan, ranks: Ranks) -> Sto
 
 
 def _stock(data: Any, growth: Any, known: Known | None, plan: RunPlan) -> Stock:
-    ends = () if known is None else (known.begun, *(last for _, last, _ in known.contents))
-    items: Inventory = growth.inventory(ends)
     if known is None:
-        return Stock(items)
-    where, n = plan.run_dir, len(items)
+        return Stock(growth.inventory())
+    where, n = plan.run_dir, len(data.items)
     grown = n != known.total or known.total != known.begun or plan.extend
+    if not grown and known.listed is not None:
+        return Stock(None, known)  # the identity of the run watches them
+    items: Inventory = growth.inventory((known.begun, *(last for _, last, _ in known.contents)))
     if grown and known.listed is not None and (why := known.listed.trouble(items)):
         raise JournalError(
             f"{where}: {why} since the run knew them; items may only join behind those that are "
