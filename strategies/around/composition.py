@@ -23,7 +23,7 @@ from ..score_strategy import Described
 
 __all__ = ["Composition", "broken", "columns", "ranks", "rows_of", "total"]
 
-EMPTY = -torch.inf  # the score of an item that is not scored yet
+EMPTY = torch.finfo(torch.float32).min  # the score of an item that is not scored yet; finite
 
 
 def columns(strategy: Any) -> int:

@@ -47,6 +47,13 @@ NESTED = [
     {"name": "epsilon-greedy", "strategy": {"name": "filter-then-choose"}, "epsilon": 0.3},
     {"name": "variance", "aleatoric": True},
     {"name": "greedy", "maximize": False},
+    {"name": "weighted-sum", "parts": ["margin", {"name": "learning-loss", "steps": 15}]},
+    {"name": "softmax", "score": {"name": "learning-loss", "steps": 15}},
+    {
+        "name": "filter-then-choose",
+        "filter": {"name": "learning-loss", "steps": 15, "subset": 100},
+        "then": {"name": "weighted-sum", "parts": ["bald", {"name": "learning-loss", "steps": 15}]},
+    },
 ]
 
 
