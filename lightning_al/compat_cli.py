@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,8 +70,8 @@ def parse_as_declared() -> None:
     int`` would make it 1.0: typing takes the two for one. The last two steps are private.
     """
     import jsonargparse
-    import jsonargparse._typehints as typehints
 
+    typehints: Any = importlib.import_module("jsonargparse._typehints")
     jsonargparse.set_parsing_settings(instantiate_subclass_spec_in_any=False)
     sort, adapt = typehints.sort_subtypes_for_union, typehints.adapt_partial_callable_class
 

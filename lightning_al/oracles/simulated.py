@@ -50,11 +50,11 @@ class SimulatedOracle:
         if bool(known.all()):
             values = datamodule.outcomes.named(datamodule.labels(index))
             return Answers(values=values, cost=self.price(index, datamodule))
-        bare = index[~known].tolist()
+        unlabelled = index[~known].tolist()
         log.warning(
             "the data set holds None or NaN for the label of %d item(s), first: %s; they leave the "
             "pool without an answer, and cost nothing",
-            *(len(bare), bare[:5]),
+            *(len(unlabelled), unlabelled[:5]),
         )
         some = datamodule.labels(index[known]) if bool(known.any()) else torch.zeros(0)
         values = datamodule.outcomes.named(_spread(some, known))

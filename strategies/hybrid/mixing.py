@@ -108,12 +108,12 @@ class AlfaMix(_Flips):
             if len(points) - len(left) >= k:
                 break
             eps = width / math.sqrt(points.shape[1])
-            for some, part in _blocks(points[left]):
-                rows = left[some]
+            for block, part in _blocks(points[left]):
+                these = left[block]
                 for anchor in anchors:
                     with torch.no_grad():
-                        moved = mixed(part, anchor, slope[rows], eps)
-                        often[rows] += _log_probs(head, moved).argmax(1) != label[rows]
+                        moved = mixed(part, anchor, slope[these], eps)
+                        often[these] += _log_probs(head, moved).argmax(1) != label[these]
         return often > 0, often, margin
 
 

@@ -104,8 +104,9 @@ class _Informed(Described):
         self, candidates: Pool, count: Any, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Fields [T, ...] of some of the inputs, drawn where there are more."""
-        seen = candidates.bench.predict_inputs(self.inputs, tuple(self.needs)).tensors()
-        fields = {name: seen[name] for name in self.needs}
+        strategy: Any = self  # a subclass declares its needs
+        seen = candidates.bench.predict_inputs(self.inputs, tuple(strategy.needs)).tensors()
+        fields = {name: seen[name] for name in strategy.needs}
         fine = torch.stack([~v.flatten(1).isnan().any(1) for v in fields.values()]).all(0)
         rows = fine.nonzero().squeeze(1)
         if not len(rows):
