@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from lightning_al.labels import LabelState
 from lightning_al.randomness import generator
 from lightning_al.records import Box, Outcomes, Status
+from lightning_al.values import narrowed
 
 from .items import Items
 from .pool_data import PoolDataModule, Splits
@@ -145,7 +146,7 @@ class ContinuousDataModule(PoolDataModule):
         """Places [n, D] and targets of round 0."""
         if not isinstance(self.begin, int):
             x, targets = (torch.as_tensor(v) for v in self.begin)
-            return x.float(), targets.float()
+            return x.float(), narrowed(targets, "the initial targets")
         return self._draw(self.begin, self.start_box, drawn, "the initial places")
 
     def draw_test(self, drawn: torch.Generator) -> Any:
@@ -167,7 +168,7 @@ class ContinuousDataModule(PoolDataModule):
             if len(x) >= n:
                 break
             more = box.draw(n - len(x), drawn).float()
-            found = self.measure(more, drawn).float()
+            found = narrowed(self.measure(more, drawn), "what the function gives")
             if column is not None:
                 safe = found[:, column] >= 0
                 more, found = more[safe], found[safe]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = [
     "either",
     "flag",
     "folder",
+    "narrowed",
     "number",
     "optional",
     "share",
@@ -30,6 +32,8 @@ Check = Callable[[str, Any], Any]
 """(name, value) -> the value as it is kept; raises where it makes no sense."""
 MOST_SEED = 2**32 - 1
 """The largest seed that Lightning and NumPy take."""
+DIGITS = 1e-3
+"""Rounding that is spoken of, in deviations of the numbers."""
 
 
 def whole(least: int = 0, most: int | None = None, mend: str = "") -> Check:
@@ -174,3 +178,27 @@ def _refused(
     shown = repr(value.item() if isinstance(value, np.generic) else value)
     shown = shown if len(shown) <= 60 else f"a {type(value).__name__}"
     return kind(f"{name} must be {wanted}, got {shown}" + (f"; {mend}" if mend else ""))
+
+
+def narrowed(values: torch.Tensor, what: str) -> torch.Tensor:
+    """Numbers [n, ...] as float32; warns where they lie so far from zero that digits are lost.
+
+    Args:
+        values: float64, NaN where there is none; columns [n, D] are looked at one by one.
+        what: they are, for the warning.
+    """
+    kept = values.float()
+    if values.dtype != torch.float64 or len(values) < 2:
+        return kept
+    lost = (kept.double() - values).abs().nan_to_num(0.0).amax(0)
+    middle = values.nanmean(0)
+    spread = (values - middle).square().nanmean(0).sqrt()
+    told = spread > 1e-12 * middle.abs()  # constants have no differences
+    if bool((told & (lost > DIGITS * spread)).any()):
+        warnings.warn(
+            f"{what} lie near {middle.tolist()} with a deviation of {spread.tolist()}, kept "
+            "as float32 numbers of 7 digits, which loses some of their differences; subtract "
+            "an offset, or change the unit",
+            stacklevel=3,
+        )
+    return kept

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_al.values import narrowed
+
 from .numbers import Form, Numbers, written_numbers
 from .packed_files import plain_stream
 from .table_checks import is_marked, names_once, refuse_dull
@@ -168,7 +170,7 @@ def number_targets(column: pd.Series, path: Path, missing_label: Collection[str]
             f"{odd[0][1]!r} in row {odd[0][0]} ({len(odd)} such rows); name a mark of no target in "
             'missing_label, or say task="classification" for classes'
         )
-    return torch.tensor(numbers, dtype=torch.float32)
+    return narrowed(torch.tensor(numbers, dtype=torch.float64), f"{path}: targets {column.name!r}")
 
 
 def _tell(what: str, form: Form, numbers: Numbers, gaps: str) -> None:

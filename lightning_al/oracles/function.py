@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_al.records import Answers
 from lightning_al.spec import find
+from lightning_al.values import narrowed
 
 __all__ = ["FunctionOracle"]
 
@@ -71,4 +72,4 @@ def _tensor(value: Any) -> Tensor:
             f"the function of a FunctionOracle gives a tensor [K] (or a mapping of them by name), "
             f"got {type(value).__name__}"
         ) from None
-    return found.float() if found.dtype == torch.float64 else found
+    return narrowed(found, "the answers") if found.dtype == torch.float64 else found

@@ -129,7 +129,7 @@ def test_more_of_a_bound_needs_no_word(learner, old, new):
         {"adapter": Adapter(embedding="network")},
         {"datamodule": small.datamodule(initial=7)},
     ],
-    ids=str,
+    ids=lambda options: "-".join(options) if isinstance(options, dict) else str(options),
 )
 def test_what_decides_the_fits_may_not_change(learner, change):
     learner().run()
