@@ -7,7 +7,8 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_al.compat import overrides, spare_capture_check, start_step_at
+from lightning_al.compat import overrides, start_step_at
+from lightning_al.fits.stepping import spare_capture_check
 from lightning_al.history.records import Round
 from lightning_al.history.trigger import QueryRule
 from lightning_al.records import Due

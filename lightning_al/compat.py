@@ -17,12 +17,11 @@ from importlib import import_module
 from typing import Any
 
 import pytorch_lightning
-import torch
 
 __all__ = [
     *("NAMES", "bridged", "dummy_logger", "experiment_of", "families"),
     *("detects_anomalies", "family_of", "forward_value", "load_weights"),
-    *("logging_levels", "lonely", "optimizers_of", "spare_capture_check"),
+    *("logging_levels", "lonely", "optimizers_of"),
     *(
         "given_hyperparameters",
         "hyperparameters_name",
@@ -51,11 +50,13 @@ def kinds(path: str) -> tuple[type, ...]:
     >>> [kind.__module__.split(".")[0] for kind in kinds("callbacks.EarlyStopping")][0]
     'pytorch_lightning'
     """
-    found = []
-    for family in families():
-        where, _, name = f"{family.__name__}.{path}".rpartition(".")
-        found.append(getattr(import_module(where), name))
-    return tuple(found)
+    return _kinds(path, NAMES[1] in sys.modules)
+
+
+@functools.cache
+def _kinds(path: str, both: bool) -> tuple[type, ...]:
+    split = [f"{family.__name__}.{path}".rpartition(".") for family in families()]
+    return tuple(getattr(import_module(where), name) for where, _, name in split)
 
 
 def is_a(value: Any, path: str) -> bool:
@@ -244,17 +245,6 @@ def optimizers_of(module: Any) -> tuple[list[Any], list[Any]]:
     core._validate_optimizers_attached(optimizers, configs)
     core._validate_scheduler_api(configs, module)
     return optimizers, configs
-
-
-def spare_capture_check(optimizer: Any) -> None:
-    """Let an optimiser's steps not ask whether a CUDA graph is captured, where there is no GPU.
-
-    Where torch was built for CUDA, and asked as Lightning has it ask, that loads the driver's
-    library each time: a third of a millisecond a step.
-    """
-    name = "_accelerator_graph_capture_health_check"
-    if hasattr(optimizer, name) and not torch.accelerator.is_available():
-        setattr(optimizer, name, lambda: None)
 
 
 def logging_levels(hook: str, on_step: bool | None, on_epoch: bool | None) -> tuple[bool, bool]:

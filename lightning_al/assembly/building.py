@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
+import json
 import operator
 import warnings
 from collections.abc import Mapping
@@ -50,6 +51,15 @@ class Maker:
         self._parser.add_argument("--it", type=_one_of(base, spec))
         self._config = self._parser.parse_object({"it": copy.deepcopy(spec)})
 
+    @classmethod
+    def of(cls, base: Any, spec: Any) -> Maker:
+        """One that served before where it is the same: reading a specification takes long."""
+        try:
+            key = json.dumps(spec)
+        except (TypeError, ValueError):  # more than plain values
+            return cls(base, spec)
+        return _made(base, key)
+
     def __call__(self) -> Any:
         """A new object.
 
@@ -62,6 +72,11 @@ class Maker:
             if not str(error).startswith("Does not validate"):  # a parser's, about what it says
                 raise
             raise ValueError(explain(str(error))) from error
+
+
+@functools.lru_cache(maxsize=32)
+def _made(base: Any, spec: str) -> Maker:
+    return Maker(base, json.loads(spec))
 
 
 class Assembly:
@@ -88,9 +103,8 @@ class Assembly:
         self._fill()
         trainer = {k: v for k, v in self.config.get("trainer", {}).items() if v is not None}
         either: Any = functools.reduce(operator.or_, kinds("loggers.Logger"))
-        self._logger = Maker(list[either] | either | bool | None, trainer.pop("logger", None))
-        self._trainer = ArgumentParser(exit_on_error=False)
-        self._trainer.add_class_arguments(trainer_class(), "trainer", instantiate=False)
+        self._logger = Maker.of(list[either] | either | bool | None, trainer.pop("logger", None))
+        self._trainer = _trainer_parser(trainer_class())
         self._trainer_config = self._trainer.parse_object({"trainer": trainer})
 
     def _fill(self) -> None:
@@ -98,7 +112,7 @@ class Assembly:
         self._filled_for = getattr(self.datamodule, "items", None)
         self.model_config = copy.deepcopy(self.config["model"])
         fill_sizes(self.model_config, self.datamodule)
-        self._model = Maker(kinds("LightningModule"), self.model_config)
+        self._model = Maker.of(kinds("LightningModule"), self.model_config)
 
     def task(self) -> Any:
         """A fresh module, with the optimiser of the command line if it names one."""
@@ -180,7 +194,7 @@ class Assembly:
                 found[each.name] = self.features
             else:
                 found[each.name] = built(facts.part, spec)
-        if (adapter := Maker(Adapter | None, self.config.get("adapter"))()) is not None:
+        if (adapter := Maker.of(Adapter | None, self.config.get("adapter"))()) is not None:
             found["adapter"] = adapter
         return found
 
@@ -189,6 +203,14 @@ class Assembly:
         """The feature extractor, built once: being frozen it serves all runs."""
         with seeded(0, 0, "features"):  # weights drawn in there are the same in every process
             return built("features", self.config.get("features"))
+
+
+@functools.cache
+def _trainer_parser(kind: type) -> ArgumentParser:
+    """Of Trainer arguments; it is looked at alone, so that all runs have the same."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "trainer", instantiate=False)
+    return parser
 
 
 def _instantiated(option: str, first: Any, spec: Any) -> Any:

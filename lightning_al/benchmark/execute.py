@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from lightning_al.files import replacing
 from lightning_al.journal.lock import FolderBusy
@@ -94,13 +91,10 @@ def _patiently(spec: RunSpec, folder: Path, patience: float) -> list[dict[str, A
 
 def _run(spec: RunSpec, folder: Path) -> list[dict[str, Any]]:
     from lightning_al.assembly.building import Assembly
-    from lightning_al.assembly.parser import parse
+    from lightning_al.assembly.parsed import parsed
     from lightning_al.rounds.run import Run
 
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(dict(spec.config), file)
-        file.flush()
-        config = parse(["run", "--config", file.name])
+    config = parsed(spec.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         parts = Assembly(config)

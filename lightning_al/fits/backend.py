@@ -46,7 +46,7 @@ class Fitted:
     seconds_fit: float
     seconds_test: float
     backend: str = "lightning"  # that did it
-    reason: str = ""  # why not another, where the run wants one; said once a run
+    reason: str = ""  # why not another, where the run wants one
 
 
 class FitBackend(Protocol):

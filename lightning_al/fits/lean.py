@@ -116,22 +116,22 @@ class LeanFits(LightningFits):
                 return self.by(LEAN, request)
             except NotPlain as reason:
                 self._why = str(reason)
-        fitted = super().fit(request)
-        if self._said:
-            return fitted
+        if not self._said:
+            log.info("fits are Lightning's: %s", self._why)
         self._said = True
-        log.info("fits are Lightning's: %s", self._why)
-        return replace(fitted, reason=self._why)
+        return replace(super().fit(request), reason=self._why)
 
     def _reason(self, request: FitRequest) -> str:
         """Why the fits are Lightning's; empty where they are lean."""
-        start = self.recipe.build_task(self.seed, request.round, request.previous)
-        self._spare = self.recipe.build_trainer((), self.folder, family_of(start))
-        if why := why_not_plain(start, self._spare, self.datamodule, self.ranks):
+        apart = Recipe(self.recipe.task, self.recipe.trainer, self.recipe.weights)
+        where = (self.seed, request.round)
+        module = apart.build_task(*where, request.previous)
+        self._spare = self.recipe.build_trainer((), self.folder, family_of(module))
+        if why := why_not_plain(module, self._spare, self.datamodule, self.ranks):
             return why
-        where = {"seed": self.seed, "round": request.round}
+        modules = module, apart.build_task(*where, request.previous)
         with at(self.threads):
-            return probe(self.recipe, self.datamodule, (LEAN, LIGHTNING), request.previous, **where)
+            return probe(modules, apart, self.datamodule, (LEAN, LIGHTNING), self._spare, *where)
 
     def trainer_for(self, engine: Engine, callbacks: Sequence[Any], family: Any) -> Any:
         """A lean fit takes settings and fresh callbacks of a Trainer, and leaves it as it is."""

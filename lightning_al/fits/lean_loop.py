@@ -16,11 +16,12 @@ from pytorch_lightning.utilities.parsing import clean_namespace
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 
-from lightning_al.compat import optimizers_of, overrides, spare_capture_check
+from lightning_al.compat import optimizers_of, overrides
 
 from .lean_hooks import Hooks, evaluating, refuse
 from .lean_trainer import LeanTrainer
 from .recorder import NotPlain, Recorder
+from .stepping import forgetting, quick_step
 
 __all__ = ["fit", "test"]
 
@@ -42,7 +43,6 @@ def fit(trainer: LeanTrainer) -> None:
             raise NotPlain(f"the module configures {len(trainer.optimizers)} optimisers")
         if any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs):
             raise NotPlain("a learning rate that waits for a plateau")
-        spare_capture_check(trainer.optimizers[0])
         trainer.validates = (
             overrides("validation_step", module)
             and trainer.limits.val > 0
@@ -171,6 +171,7 @@ def _step_of(trainer: LeanTrainer, hooks: Hooks) -> Callable[[Any, int], Callabl
     both = is_param_in_hook_signature(training_step, "batch_idx", min_args=2)
     before_zero, before_step = map(hooks.of, ("on_before_zero_grad", "on_before_optimizer_step"))
     before, after = map(hooks.of, ("on_before_backward", "on_after_backward"))
+    forget, move = forgetting(optimizer), quick_step(optimizer)
 
     def step(batch: Any, place: int) -> Callable[[], Any]:
         made: Any = None
@@ -185,7 +186,7 @@ def _step_of(trainer: LeanTrainer, hooks: Hooks) -> Callable[[Any, int], Callabl
                 kept = None if loss is None else loss.detach().clone()
                 if before_zero:
                     hooks("on_before_zero_grad", optimizer)
-                optimizer.zero_grad()
+                forget()
                 if loss is not None:
                     if before:
                         hooks("on_before_backward", loss)
@@ -198,7 +199,7 @@ def _step_of(trainer: LeanTrainer, hooks: Hooks) -> Callable[[Any, int], Callabl
                 trainer.clip(optimizer)
             return kept
 
-        optimizer.step(closure)
+        move(closure)
 
         def outputs() -> dict[str, Any]:
             more = {k: v for k, v in made.items() if k != "loss"} if _named(made) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from lightning_al.compat import detects_anomalies, kinds, overrides
 from lightning_al.ranks.ranks import Ranks
 
-__all__ = ["SUPPORTED", "why_not_plain"]
+__all__ = ["SUPPORTED", "hooks", "why_not_plain"]
 
 STAGES = ("validation", "test")
 SUPPORTED = frozenset(
@@ -72,7 +73,7 @@ def _reasons(module: Any, trainer: Any, datamodule: Any, ranks: Ranks) -> Iterat
         yield "the task is fitted to all items at once"
     if not module.automatic_optimization:
         yield "the module optimises by hand"
-    if own := [name for name in _hooks() if name not in SUPPORTED and overrides(name, module)]:
+    if own := [name for name in hooks() if name not in SUPPORTED and overrides(name, module)]:
         yield f"the module overrides {own[0]}"
     if own := [name for name in TRANSFERS if overrides(name, datamodule)]:
         yield f"the data module overrides {own[0]}"
@@ -113,7 +114,8 @@ def _known(callback: Any) -> bool:
     return False
 
 
-def _hooks() -> list[str]:
+@functools.cache
+def hooks() -> list[str]:
     """All methods that a LightningModule has beyond a module of PyTorch."""
     ours = set(dir(LightningModule)) - set(dir(nn.Module))
     return sorted(

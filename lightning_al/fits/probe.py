@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_al.compat import family_of
 from lightning_al.randomness import seeded
 
 from .lightning import Engine
 from .recipe import Recipe
 
-__all__ = ["probe"]
+__all__ = ["probe", "same"]
 
 BATCHES, EPOCHS = 2, 2
 
 
 def probe(
+    modules: tuple[Any, Any],
     recipe: Recipe,
     datamodule: Any,
     engines: tuple[Engine, Engine],
-    previous: Mapping[str, Any] | None = None,
-    *,
+    trainer: Any,
     seed: int,
     round: int,
 ) -> str:
@@ -37,56 +35,69 @@ def probe(
     bit by bit, over two epochs of two batches, each with a validation of two.
 
     Args:
-        recipe: of the run; callbacks take no part, which may write files.
+        modules: equal ones, one for each engine.
+        recipe: that built them.
         datamodule: at the round; it is left as it is.
-        engines: that are compared.
-        previous: weights to go on from.
+        engines: that are compared; the first only reads the trainer.
+        trainer: built for such modules; callbacks, which may write files, take no part. It has its
+            settings and callbacks again afterwards.
         seed: of the run.
         round: whose first batches these are.
     """
-    apart = Recipe(recipe.task, recipe.trainer, recipe.weights)
-    modules = [apart.build_task(seed, round, previous) for _ in engines]
     found = []
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+    with _short(trainer), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for engine, module in zip(engines, modules, strict=True):
-            trainer = _short(apart.build_trainer((), Path(scratch), family_of(module)))
             data = datamodule.restricted(None)
             try:
-                used = engine.fit(module, apart, data, trainer, seed=seed, round=round)
-                logged = dict(used.callback_metrics)
-                state = [each.state_dict() for each in used.optimizers]
-                with seeded(seed, round, "stage-test"):
-                    tested = engine.test(module, data, used)
+                found.append(_shown(engine, module, recipe, data, trainer, seed, round))
             except Exception as error:
                 return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            found.append(
-                {
-                    "weights": module.state_dict(),
-                    "the state of the optimiser": state,
-                    "what is logged": logged,
-                    "the test": tested,
-                }
-            )
-    one, other = found
-    for what in one:
-        if not same(one[what], other[what]):
+    for what in found[0]:
+        if not same(found[0][what], found[1][what]):
             return f"{what} would not be the same to the last bit"
     return ""
 
 
-def _short(trainer: Any) -> Any:
-    """A Trainer for a few batches, without callbacks."""
-    for kind in ("train", "val", "test"):
-        name = f"limit_{kind}_batches"
-        if getattr(trainer, name) != 0:
-            setattr(trainer, name, BATCHES)
+def _shown(
+    engine: Engine, module: Any, recipe: Recipe, data: Any, trainer: Any, seed: int, round: int
+) -> Mapping[str, Any]:
+    """All that tells of a fit and its test."""
+    used = engine.fit(module, recipe, data, trainer, seed=seed, round=round)
+    logged = dict(used.callback_metrics)
+    states = [optimizer.state_dict() for optimizer in used.optimizers]
+    with seeded(seed, round, "stage-test"):
+        tested = engine.test(module, data, used)
+    return {
+        "the weights": module.state_dict(),
+        "the state of the optimiser": states,
+        "what is logged": logged,
+        "the test": tested,
+    }
+
+
+@contextmanager
+def _short(trainer: Any) -> Iterator[None]:
+    """Inside, a Trainer is one for a few batches, without callbacks."""
     loops = trainer.fit_loop
-    if loops.max_epochs is None or loops.max_epochs not in (0, 1):
+    names = [f"limit_{kind}_batches" for kind in ("train", "val", "test")]
+    before = {name: getattr(trainer, name) for name in names}
+    most, least, steps = loops.max_epochs, loops.min_epochs, loops.epoch_loop.min_steps
+    callbacks = trainer.callbacks
+    for name, limit in before.items():
+        if limit != 0:
+            setattr(trainer, name, min(limit, BATCHES) if isinstance(limit, int) else BATCHES)
+    if most not in (0, 1):
         loops.max_epochs = EPOCHS
     loops.min_epochs, loops.epoch_loop.min_steps = None, None
     trainer.callbacks = []
-    return trainer
+    try:
+        yield
+    finally:
+        for name, limit in before.items():
+            setattr(trainer, name, limit)
+        loops.max_epochs, loops.min_epochs, loops.epoch_loop.min_steps = most, least, steps
+        trainer.callbacks = callbacks
 
 
 def same(one: Any, other: Any) -> bool:
@@ -103,7 +114,7 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, Mapping):
         alike = isinstance(other, Mapping) and list(one) == list(other)
         return alike and all(same(one[name], other[name]) for name in one)
-    if isinstance(one, list | tuple):
+    if isinstance(one, Sequence) and not isinstance(one, str):
         alike = type(one) is type(other) and len(one) == len(other)
         return alike and all(map(same, one, other))
     if isinstance(one, float):

@@ -127,6 +127,12 @@ class Standing:
         """What follows round ``r``'s fit, as its callback declared it."""
         return Due(**self._rounds[r]["fitted"]["due"])
 
+    @property
+    def reason(self) -> str:
+        """Why the fits are Lightning's where another backend was asked for; empty while unsaid."""
+        fitted = (lines.get("fitted", {}) for lines in self._rounds.values())
+        return next((str(line["reason"]) for line in fitted if line.get("reason")), "")
+
     def contents(self, r: int) -> list[str] | None:
         """What the items of round ``r``'s query were when they were asked for; None before."""
         asked = self._rounds.get(r, {}).get("asked")

@@ -115,7 +115,7 @@ def fit(now: Now) -> Work:
         seconds_fit=fitted.seconds_fit,
         seconds_test=fitted.seconds_test,
         backend=fitted.backend,
-        **({"reason": fitted.reason} if fitted.reason else {}),
+        **({"reason": fitted.reason} if fitted.reason and not standing.reason else {}),
     )
     return None
 

@@ -99,6 +99,8 @@ def converted(value: Any, hint: Any) -> Any:
     allowed = parts(hint)
     if not _is_plain(value) or any(_says_nothing(part) for part in allowed):
         return value
+    if type(value) in (bool, int, float) and {*allowed} - {NoneType} == {type(value)}:
+        return value  # what the parser below would give, in a hundredth of its time
     if value is None and NoneType not in allowed:
         raise TypeError(f"expected {said(hint)}, got None")
     plain = tuple(part for part in allowed if _is_plain_type(part))

@@ -236,6 +236,28 @@ def test_the_same_is_drawn(task):
     assert after[0] == after[1]
 
 
+@pytest.mark.parametrize("stops", [False, True])
+def test_of_the_other_name_of_lightning(stops):
+    other = pytest.importorskip("lightning.pytorch")
+
+    class Module(other.LightningModule):
+        forward, training_step = parts.Mine.forward, parts.Mine.training_step
+        configure_optimizers = parts.adam
+
+        def __init__(self):
+            other.LightningModule.__init__(self)
+            self.net = parts.Mine().net
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val/loss", self.training_step(batch, batch_idx))
+
+        def test_step(self, batch, batch_idx):
+            self.log("test/loss", self.training_step(batch, batch_idx))
+
+    made = [other.callbacks.EarlyStopping("val/loss", min_delta=9.0)] if stops else []
+    agree(*both(Module, callbacks=made))
+
+
 def test_a_network_in_eval_mode_stays_so():
     class Frozen(parts.Mine):
         def __init__(self):

@@ -45,9 +45,11 @@ SETTINGS = {
     "best": {"restore": "best", "trainer": small.TRAINER | BEST},
     "bandit": {"strategy": Bandit()},
     "workers": {"budget": 5},
+    "lean": {"fits": "lean", "task": small.dropout_task, "weights": "warm"},
+    "lean best": {"fits": "lean", "restore": "best", "trainer": small.TRAINER | BEST},
     "late": {"oracle": NoisyOracle(0.3, oracle=DelayedOracle(1))},
 }
-DATA = {"best": {"val": 0.2}, "workers": {"num_workers": 2}}
+DATA = {"best": {"val": 0.2}, "lean best": {"val": 0.2}, "workers": {"num_workers": 2}}
 
 
 def run(folder, setting):

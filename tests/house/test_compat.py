@@ -23,6 +23,11 @@ TOPS = ("lightning_al", "callbacks", "datamodules", "strategies")
 FOREIGN = ("pytorch_lightning", "lightning", "lightning_fabric", "argparse", "jsonargparse")
 OTHERS = {
     "_BatchNorm": "torch: all batch norms",
+    "_accelerator_graph_capture_health_check": "torch: optimisers",
+    "_global_optimizer_post_hooks": "torch: optimisers",
+    "_global_optimizer_pre_hooks": "torch: optimisers",
+    "_optimizer_step_post_hooks": "torch: optimisers",
+    "_optimizer_step_pre_hooks": "torch: optimisers",
     "_DropoutNd": "torch: all dropouts",
     "_Hash": "hashlib, of a type",
     "_exit": "os",

@@ -121,7 +121,7 @@ def test_killed_before_and_after_every_line_of_the_journal(runner):
     assert runner.differences("bandit", "journal", kills) == []
 
 
-@pytest.mark.parametrize("setting", ["warm", "shrink", "bald", "best"])
+@pytest.mark.parametrize("setting", ["warm", "shrink", "bald", "best", "lean", "lean best"])
 def test_killed_around_the_writes_of_other_policies(runner, setting):
     ticks = runner.ticks(setting, "journal")
     kills = before_and_after(ticks, "fitted", "committed")
