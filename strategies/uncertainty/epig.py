@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ class _Informed(Described):
 
     targets: int | Sequence[int] | Tensor = 100
     selector: Callable[..., Tensor] = top_k
-    inputs: Any = field(default=None, kw_only=True)
+    inputs: Tensor | Iterable[Any] | None = field(default=None, kw_only=True)
 
     members: ClassVar[str] = "many"
     privileged: ClassVar[bool] = False

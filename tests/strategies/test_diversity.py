@@ -343,8 +343,8 @@ def test_facility_location(fixture, similarity):
 def test_density_weighted(fixture, beta):
     seen = world(fixture)
     points, _ = features(seen)
-    probs = seen.predictions.probs[seen.index].double()
-    entropy = -(probs * probs.log()).sum(-1).mean(1)
+    probs = seen.predictions.probs[seen.index].double().mean(1)
+    entropy = -(probs * probs.log()).sum(-1)
     cosine = torch.nn.functional.cosine_similarity(points[:, None], points[None], dim=-1)
     weighted = entropy * cosine.mean(1).clamp_min(0) ** beta
     rows = chosen(build("density-weighted", beta=beta), seen, 10)

@@ -32,6 +32,7 @@ OFFSETS = [2.0**7, 2.0**10, 2.0**13]  # of items whose standard deviation is abo
 N, L, E, K = 150, 12, 6, 10
 
 NOT_INVARIANT = {
+    "alfa-mix": "it clusters items at unit length",
     "badge": "its gradients are products with the embedding, not differences",
     "bait": "its Fisher information is made of products of embeddings",
     "core-gcn": "its edges are cosines",

@@ -264,7 +264,7 @@ def test_data_typed_by_hand_are_enough_for_an_overlay():
     by_hand = ["--model", "Classification", "--model.network", "MLP", "--data", "DigitsDataModule"]
     config = parse(["run", "--config", "strategies/bald", *by_hand])
     assert config["strategy"] == "bald"
-    assert config["posterior"] == DROPOUT
+    assert config["posterior"] == {"class_path": DROPOUT, "init_args": {"members": 20}}
 
 
 @pytest.mark.parametrize(
