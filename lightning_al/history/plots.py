@@ -84,8 +84,9 @@ def learning_curve(
     suffix = "" if path is None else Path(path).suffix.lower()
     if path is not None and suffix not in (".png", ".svg"):
         raise ValueError(f"a learning curve is saved as .png or .svg, got {str(path)!r}")
-    figure = _draw(curves_of(histories, metric), metric)
-    mark_amendments(figure.axes[0], histories)
+    curves = curves_of(histories, metric)
+    figure = _draw(curves, metric)
+    mark_amendments(figure.axes[0], histories, curves)
     if path is not None:
         with (
             mpl.rc_context({"svg.hashsalt": "lightning-al", "svg.fonttype": "none"}),
@@ -117,10 +118,11 @@ def curves_of(histories: Sequence[Past], metric: str) -> list[Curve]:
     return [curve for name, runs in by_name.items() for curve in _averaged(name, runs)]
 
 
-def mark_amendments(axes: Axes, histories: Iterable[Past]) -> None:
+def mark_amendments(axes: Axes, histories: Iterable[Past], curves: Sequence[Curve]) -> None:
     """A dashed line where a run was changed, with what changed in words; once for all runs.
 
-    It stands at the number of labels from which on the change holds.
+    It stands at the number of labels from which on the change holds; the words, where the curves
+    are farther off.
     """
     found: dict[int, dict[str, None]] = {}
     for history in histories:
@@ -131,19 +133,27 @@ def mark_amendments(axes: Axes, histories: Iterable[Past]) -> None:
             continue
         lines = [text if len(text) <= LONGEST else f"{text[:LONGEST]}…" for text in texts]
         first = x == min(found)  # where nothing is left of it
+        low = _is_high(axes, curves, x)
         axes.axvline(x, color="#888888", linestyle="--", linewidth=1.0, zorder=2)
         axes.annotate(
             plain_text("\n".join(lines)),
-            xy=(x, 0.98),
+            xy=(x, 0.02 if low else 0.98),
             xycoords=("data", "axes fraction"),
             xytext=(3 if first else -3, 0),
             textcoords="offset points",
             rotation=90,
             ha="left" if first else "right",
-            va="top",
+            va="bottom" if low else "top",
             fontsize=8.5,
             color="#666666",
         )
+
+
+def _is_high(axes: Axes, curves: Sequence[Curve], x: float) -> bool:
+    """Whether the curves run through the upper half of a picture at x."""
+    bottom, top = axes.get_ylim()
+    there = [np.interp(x, curve.x, curve.y) for curve in curves]
+    return bool(there) and float(np.mean(there)) > (bottom + top) / 2
 
 
 def _averaged(name: str, runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Curve]:

@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,3 +154,16 @@ def test_labels_are_spread_in_order_with_least_movement():
     assert _spread([0.5, 0.5], 0.06) == pytest.approx([0.47, 0.53])
     moved = _spread([0.5, 0.52, 0.55, 0.9], 0.1)
     assert moved == pytest.approx([0.42333333, 0.52333333, 0.62333333, 0.9])
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [([0.1, 0.9, 0.95], "bottom"), ([0.9, 0.2, 0.1], "top"), ([0.1, 0.2, 0.9], "top")],
+)
+def test_words_of_a_change_stand_where_the_curve_is_not(values, place):
+    history = run("", values)
+    changed = replace(history.rounds[1], amended=("budget 5 → 10",))
+    history = History(".", [history.rounds[0], changed, history.rounds[2]], name="")
+    (words,) = history.plot().axes[0].texts
+    assert words.get_va() == place
+    assert words.xy[0] == changed.n_labelled
