@@ -114,14 +114,14 @@ def sizes(name: str, value: Any) -> list[int]:
     return [whole(1)(f"{name}[{i}]", size) for i, size in enumerate(value)]
 
 
-def word(*allowed: str) -> Check:
-    """One of some words."""
+def word(*allowed: str, mend: str = "") -> Check:
+    """One of some words; ``mend`` ends the refusal of others."""
 
     def check(name: str, value: Any) -> str:
         if not isinstance(value, str) or value not in allowed:
             wanted = f"one of {', '.join(allowed)}"
             kind = ValueError if isinstance(value, str) else TypeError
-            raise _refused(kind, name, wanted, value)
+            raise _refused(kind, name, wanted, value, mend)
         return value
 
     return check

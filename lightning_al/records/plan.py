@@ -254,7 +254,7 @@ class RunPlan:
         "rehearsal times a step with one and with all and takes what is faster",
         "auto",
         identity=False,
-        check=either(word("auto"), whole(1)),
+        check=either(word("auto", mend="or give a whole number"), whole(1)),
     )
     privileged: bool = option(
         "allow strategies that read labels of the pool (benchmarks only)",

@@ -184,9 +184,11 @@ class Rehearsal:
         logged = {k: float(v) for k, v in trainer.callback_metrics.items() if v.numel() == 1}
         for name, who in wanted.items():
             if name not in logged:
+                there = f"monitor one of {', '.join(sorted(logged))}" if logged else "it logs none"
                 raise LookupError(
-                    f"{who} waits for the metric {name!r}, which the fit never logs; it logs "
-                    f"{', '.join(sorted(logged)) or 'none'}"
+                    f"{who} waits for the metric {name!r}, which the fit never logs; {there}, log "
+                    f"{name!r} in the module, or give a validation set (data.val) to what is "
+                    "logged there"
                 )
         tested = test_round(task, data, trainer)
         metrics = logged | tested | self.figures()

@@ -173,7 +173,8 @@ PARTS = {
                 "callbacks": [pl.callbacks.EarlyStopping(monitor="validation/f1")],
             }
         },
-        r"EarlyStopping waits for the metric 'validation/f1', which the fit never logs; it logs",
+        r"EarlyStopping waits for the metric 'validation/f1', which the fit never logs; "
+        r"monitor one of .*validation set",
     ),
 }
 
