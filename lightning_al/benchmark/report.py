@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "report_of", "write_report"]
 
+FIGURES = "figures"
+
 
 @dataclass(frozen=True)
 class Report:
@@ -82,7 +84,13 @@ def _check_place(place: Path) -> None:
 
     Raises:
         OSError: a folder on a disk that takes nothing, or of somebody else.
+        ValueError: its ``figures`` are a link, which leads elsewhere.
     """
+    if (place / FIGURES).is_symlink():
+        raise ValueError(
+            f"{place / FIGURES} is a symbolic link, by which the report would write elsewhere; put "
+            "a folder in its place, or name another for the report with --out FOLDER (out=…)"
+        )
     if not place.is_dir():
         return  # what is not there yet is made, or is no folder with results
     try:
@@ -130,7 +138,7 @@ def report_of(
     if not len(runs):
         raise LookupError(f"no run in {source or 'the table'} has ended well yet")
     table = summary(runs, facts)
-    pictures = Pictures(out / "figures")
+    pictures = Pictures(out / FIGURES)
     evidence = Evidence(frame, facts, folders)
     sections = []
     for setting in settings(runs):

@@ -270,3 +270,9 @@ def test_a_folder_that_takes_nothing_is_said_with_the_option_for_another(
     assert message.endswith("name a folder for the report with --out FOLDER (out=…)")
     assert status == 1
     assert write_report(folder, out=tmp_path / "new").page == tmp_path / "new" / "report.html"
+    monkeypatch.setattr(report, "TemporaryFile", real)
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "figures").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="figures is a symbolic link.*--out FOLDER"):
+        write_report(folder)
+    assert not any((tmp_path / "elsewhere").iterdir())
