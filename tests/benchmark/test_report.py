@@ -273,6 +273,6 @@ def test_a_folder_that_takes_nothing_is_said_with_the_option_for_another(
     monkeypatch.setattr(report, "TemporaryFile", real)
     (tmp_path / "elsewhere").mkdir()
     (folder / "figures").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="figures is a symbolic link.*--out FOLDER"):
+    with pytest.raises(ValueError, match=r"figures is a symbolic link.*--out FOLDER"):
         write_report(folder)
     assert not any((tmp_path / "elsewhere").iterdir())
