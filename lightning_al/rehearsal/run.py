@@ -31,6 +31,7 @@ from lightning_al.tasks import Adapter
 from .handed import explained
 from .limits import limited, monitored
 from .readings import check_reading
+from .safety import warn_of_one_estimate
 from .step import step_of
 
 __all__ = ["Rehearsal", "rehearse"]
@@ -51,13 +52,16 @@ def rehearse(rehearsal: Rehearsal) -> int | None:
     try:
         with warnings.catch_warnings(), seeded(rehearsal.seed, 0, "rehearsal"):
             warnings.simplefilter("ignore")
-            return rehearsal.go()
+            threads = rehearsal.go()
     except Exception as error:
         told = explained(error, rehearsal.datamodule)
         told.add_note(NOTE)
         if told is error:
             raise
         raise told from error
+    if rehearsal.ranks.rank == 0:
+        warn_of_one_estimate(rehearsal.strategy, rehearsal.task)
+    return threads
 
 
 @dataclass(frozen=True)

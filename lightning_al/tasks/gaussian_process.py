@@ -310,6 +310,11 @@ class GPRegression(GaussianProcess):
         """How many Gaussian functions there are: D."""
         return self.outputs
 
+    @property
+    def integrates_safety(self) -> bool:
+        """Whether z has its hyper-parameters integrated out; one estimate claims too much."""
+        return False
+
     @working_alone(lambda self, inputs: (len(self.x) + len(inputs)) ** 3, blas=False)
     def joint(self, inputs: Any) -> MultivariateNormal:
         """Joint distribution over n items, in target units: events [n], a batch [D] where D > 1.

@@ -137,13 +137,13 @@ class MarginalGPRegression(GPRegression):
         return Prior(prior.median, 2.0, prior.low, prior.high)
 
     @property
-    def _cautious(self) -> bool:
-        """Whether the last output has a model of its own."""
+    def integrates_safety(self) -> bool:
+        """Whether the last output has a model of its own, with its hyper-parameters integrated out."""
         return self.safety and self.samples > 1
 
     def _units(self, goal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, std, y = super()._units(goal)
-        if self._cautious:
+        if self.integrates_safety:
             mean, std, y = with_last(mean, std, y, *away_from(goal[:, -1], of_z.FAR))
         return mean, std, y
 
@@ -157,7 +157,7 @@ class MarginalGPRegression(GPRegression):
         modes = torch.cat(parts, dim=1).unsqueeze(1)
         draws = []
         for d, mode in enumerate(numbers(modes[:, 0].log())) if self.samples > 1 else ():
-            if self._cautious and d == self.outputs - 1:
+            if self.integrates_safety and d == self.outputs - 1:
                 length = of_z.LENGTH / (UNIFORM if self.standardize else 1.0)
                 found = of_z.safe_values(
                     self.x, self.y[:, d], self.samples, length=length, ard=self.ard
@@ -185,7 +185,7 @@ class MarginalGPRegression(GPRegression):
         self.noise = self.drawn[:, :, -1].mean(1)
 
     def _process(self, d: int) -> Process:
-        cautious = self._cautious and d == self.outputs - 1
+        cautious = self.integrates_safety and d == self.outputs - 1
         kernel = of_z.SHAPE if cautious else self.kernel
         return MixtureGP.given(kernel, self.drawn[d], self.x, self.y[:, d])
 
