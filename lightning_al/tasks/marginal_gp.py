@@ -138,7 +138,7 @@ class MarginalGPRegression(GPRegression):
 
     @property
     def integrates_safety(self) -> bool:
-        """Whether the last output has a model of its own, with its hyper-parameters integrated out."""
+        """Whether z has a model of its own, its hyper-parameters integrated out."""
         return self.safety and self.samples > 1
 
     def _units(self, goal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
