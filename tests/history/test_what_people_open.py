@@ -171,6 +171,7 @@ def test_wandb_loggers_of_several_runs_are_runs_of_their_own(learner, tmp_path, 
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    wandb.teardown()  # it reads its variables once a process, and an earlier test had others
     monkeypatch.chdir(tmp_path)
     seen = []
     try:
