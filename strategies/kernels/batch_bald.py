@@ -99,10 +99,7 @@ def informed_batch_bald(
     0.6931
     """
     rows, state = _searched(log_probs, k, generator, samples, None, MEMORY, RESOLUTION)
-    if state is None:
-        return rows, 0.0
-    probs = _Items(log_probs[rows[-1:]], MEMORY).probs(0)
-    return rows, state.extended(probs, samples, generator).told()
+    return rows, 0.0 if state is None else state.told_with(log_probs[rows[-1:]], samples, generator)
 
 
 def _searched(
@@ -271,6 +268,10 @@ class _Configurations:
         """What the labels say about the member, in nats: 0 to log S."""
         members = self.posterior.shape[1]
         return min(max(math.log(members) - float(self.uncertainty().sum()), 0.0), math.log(members))
+
+    def told_with(self, log_probs: Tensor, samples: int, generator: torch.Generator) -> float:
+        """The same with one more item among them: log_probs [1, S, C]."""
+        return self.extended(_Items(log_probs, MEMORY).probs(0), samples, generator).told()
 
     def grouped(self) -> _Configurations:
         """Similar configurations merged, at most ``S 2^levels``: gains rise or stay."""

@@ -112,10 +112,7 @@ def informed_batch_epig(
     rows, state = _searched(
         *(log_probs, targets, k, generator, samples, shortlist, None, MEMORY, RESOLUTION)
     )
-    if state is None:
-        return rows, 0.0
-    probs = _Items(log_probs[rows[-1:]], MEMORY).probs(0)
-    return rows, state.extended(probs, samples, generator).told()
+    return rows, 0.0 if state is None else state.told_with(log_probs[rows[-1:]], samples, generator)
 
 
 def _searched(

@@ -1,12 +1,12 @@
 """Data that grow while a run goes on: old items keep their positions, new ones get the next."""
 
-import csv
 import json
 
 import pytest
 import torch
 from helpers import small
 from helpers.growing import MORE, MOST, OLD, WORLDS, held_inputs
+from helpers.questions import fill_in
 
 from lightning_al import replay, suggest
 from lightning_al.cli import main
@@ -277,17 +277,6 @@ def test_new_items_of_a_held_out_group_are_held_out(tmp_path, seed):
     held = set(data.state.where(Status.HELD).tolist())
     assert held == {i for i in range(MORE) if groups[i] in apart}
     assert held & set(range(OLD, MORE))
-
-
-def fill_in(run_dir, r, truth):
-    path = run_dir / "queries" / f"round-{r:03d}.csv"
-    rows = list(csv.DictReader(path.open(newline="")))
-    for row in rows:
-        row["answer"] = int(truth[int(row["index"])])
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def test_items_join_while_a_person_answers(tmp_path, world):

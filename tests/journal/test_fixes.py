@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from helpers import small, tiny_data
+from helpers.questions import fill_in
 
 from lightning_al import fix_answers, replay
 from lightning_al.cli import main
@@ -278,14 +279,7 @@ def test_while_a_person_is_asked(learner):
     run_dir = learner().run_dir
 
     def answered(r, **more):
-        path = run_dir / "queries" / f"round-{r:03d}.csv"
-        rows = list(csv.DictReader(path.open(newline="")))
-        for row in rows:
-            row["answer"] = int(TRUTH[int(row["index"])])
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        fill_in(run_dir, r, TRUTH)
         return learner(**plain, **more).run()
 
     history = answered(0)

@@ -1,11 +1,11 @@
 """A run that a person answers by a file: questions, answers, and what is wrong with them."""
 
-import csv
 import json
 
 import pytest
 import torch
 from helpers import small
+from helpers.questions import answer, read, write
 from PIL import Image
 
 from lightning_al.cli import main
@@ -16,25 +16,6 @@ from lightning_al.oracles import FileOracle, NoisyOracle
 from lightning_al.records import Later, Status
 
 QUERY = 4
-
-
-def read(path):
-    return list(csv.DictReader(path.open(newline="")))
-
-
-def write(path, rows):
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def answer(path, say, to=None, column="answer"):
-    """Fill in a question by ``say(row)``."""
-    rows = read(path)
-    for row in rows:
-        row[column] = say(row)
-    write(to or path, rows)
 
 
 class Bare(ActiveDataModule):
