@@ -46,15 +46,13 @@ def die_with_parent() -> None:
 
 def watch_children(processes: Sequence[Popen[bytes]]) -> None:
     """Say it when a process that this one started is killed, before Lightning ends this one."""
-    threading.Thread(target=_watch_children, args=(list(processes),), daemon=True).start()
+    for process in processes:
+        threading.Thread(target=_watch_child, args=(process,), daemon=True).start()
 
 
-def _watch_children(processes: Sequence[Popen[bytes]]) -> None:
-    while any(process.poll() is None for process in processes):
-        if any((process.poll() or 0) < 0 for process in processes):
-            break
-        time.sleep(0.5)
-    if any((process.poll() or 0) < 0 for process in processes):
+def _watch_child(process: Popen[bytes]) -> None:
+    # while this thread waits, Lightning's own poll finds the process alive: the word comes first
+    if process.wait() < 0:
         print(LOST, file=sys.stderr, flush=True)
 
 

@@ -330,37 +330,21 @@ def _until(holds, within=5.0):
         time.sleep(0.02)
 
 
-class Process:
-    """Ends with a status after some looks at it."""
-
-    def __init__(self, *states):
-        self.states = list(states)
-
-    def poll(self):
-        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
-
-
-@pytest.mark.parametrize(
-    ("processes", "said"),
-    [
-        ([Process(-9)], True),
-        ([Process(*[None] * 20, -9)], True),
-        ([Process(0), Process(*[None] * 20, -9)], True),
-        ([Process(None), Process(-15)], True),
-        ([Process(0), Process(None, None, -6)], True),
-        ([Process(0)], False),
-        ([Process(None, None, None, 0), Process(1)], False),
-        ([], False),
-    ],
-)
-def test_a_child_that_was_killed_is_said(processes, said, monkeypatch, capsys):
-    slept = []
-    monkeypatch.setattr(orphans.time, "sleep", slept.append)
-    long = any(len(process.states) > 10 for process in processes)
-    orphans._watch_children(processes)
+@pytest.mark.parametrize(("ended", "said"), [(-9, True), (-15, True), (0, False), (1, False)])
+def test_a_child_that_was_killed_is_said(ended, said, capsys):
+    orphans._watch_child(SimpleNamespace(wait=lambda: ended))
     assert capsys.readouterr().err == (f"{LOST}\n" if said else "")
-    assert set(slept) <= {0.5}
-    assert len(slept) > 5 if long else len(slept) < 5
+
+
+def test_lightning_finds_a_child_alive_until_its_death_was_said(capsys):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    orphans.watch_children([child])
+    _until(lambda: child._waitpid_lock.locked())
+    child.kill()
+    said = []
+    _until(lambda: said.append(capsys.readouterr().err) or LOST in said[-1])
+    assert LOST in said[-1]
+    assert child.poll() == -9
 
 
 @pytest.mark.parametrize("looks", [0, 1, 4])
@@ -376,7 +360,6 @@ def test_a_process_without_its_parent_has_some_time_to_end_by_itself(looks, monk
 
 def test_children_are_watched_beside_the_work(monkeypatch):
     seen = []
-    monkeypatch.setattr(orphans, "_watch_children", seen.append)
+    monkeypatch.setattr(orphans, "_watch_child", seen.append)
     orphans.watch_children(("a", "b"))
-    _until(lambda: seen)
-    assert seen == [["a", "b"]]
+    _until(lambda: sorted(seen) == ["a", "b"])
