@@ -86,7 +86,7 @@ def _done(outcome: dict[str, Any] | None, retry_failed: bool) -> bool:
 def _collect(
     coming: Iterable[dict[str, Any]], results: Results, total: int, left: int, progress: bool
 ) -> None:
-    bar = tqdm(total=total, initial=total - left, unit="run", disable=not progress)
+    bar = tqdm(total=total, initial=total - left, unit="run", disable=not (progress and total))
     failed = 0
     with bar:
         for outcome in coming:

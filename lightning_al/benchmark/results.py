@@ -167,7 +167,10 @@ class Results:
         import pandas as pd
 
         if not self.table.exists():
-            raise LookupError(f"{self.root} holds no results yet; run `lightning-al bench` first")
+            raise LookupError(
+                f"{self.root} holds no table yet; `lightning-al bench` writes it at its end, and "
+                "with --collect at any time"
+            )
         frame = pd.read_parquet(self.table)
         if lacks := sorted({"role", "takes_all"} - set(frame)):
             raise LookupError(

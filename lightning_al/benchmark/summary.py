@@ -141,10 +141,10 @@ def summary(
 
     ``difference`` is the mean of the paired differences to the reference strategy, ``p`` that of
     the paired Wilcoxon test, corrected by Holm over the strategies of a setting, ``seeds_needed``
-    how many pairs would show the difference that was seen with power 0.8. ``full_data`` is the
-    final value of the runs that labelled everything, ``labels_needed`` the median number of labels
-    at which a curve first is ``share`` of the way from its first value to that; infinite where it
-    never is.
+    how many pairs would show the difference that was seen with power 0.8, at the level that Holm
+    asks of the smallest p. ``full_data`` is the final value of the runs that labelled everything,
+    ``labels_needed`` the median number of labels at which a curve first is ``share`` of the way
+    from its first value to that; infinite where it never is.
     """
     import pandas as pd
 
@@ -180,7 +180,7 @@ def summary(
                     "better": _verdict(
                         gaps, p.get(name, math.nan), setting.higher_is_better, alpha
                     ),
-                    "seeds_needed": _seeds(gaps),
+                    "seeds_needed": _seeds(gaps, alpha / max(1, len(others))),
                 }
             )
     return pd.DataFrame(rows)
@@ -211,7 +211,9 @@ def _verdict(gaps: Any, p: float, higher_is_better: bool, alpha: float) -> str:
     return "better" if up == higher_is_better else "worse"
 
 
-def _seeds(gaps: Any) -> float:
+def _seeds(gaps: Any, alpha: float) -> float:
+    """Pairs that show such a gap at the level that Holm asks of the smallest p."""
     if gaps is None or len(gaps) < 2 or gaps.mean() == 0:
         return math.nan
-    return float(seeds_needed(gaps, abs(gaps.mean())))
+    fewest = math.ceil(1 - math.log2(alpha))  # with n pairs Wilcoxon's p is at least 2 ** (1 - n)
+    return float(max(fewest, seeds_needed(gaps, abs(gaps.mean()), alpha=alpha)))

@@ -17,7 +17,7 @@ from lightning_al.benchmark.ceilings import FULL_DATA
 from lightning_al.benchmark.paper_table import markdown_table
 from lightning_al.benchmark.report import report_of, write_report
 from lightning_al.benchmark.results import Results
-from lightning_al.benchmark.summary import paired, per_run, settings, summary
+from lightning_al.benchmark.summary import _seeds, paired, per_run, settings, summary
 from lightning_al.cli import main
 
 
@@ -148,9 +148,9 @@ def test_lower_is_better_turns_ranks_over(tmp_path):
 
 
 def test_no_results_are_said_plainly(tmp_path):
-    with pytest.raises(LookupError, match="holds no results"):
+    with pytest.raises(LookupError, match="holds no table"):
         write_report(tmp_path)
-    with pytest.raises(LookupError, match="no results yet"):
+    with pytest.raises(LookupError, match=r"holds no table yet; .* with --collect"):
         Results(tmp_path).read_table()
 
 
@@ -276,3 +276,13 @@ def test_a_folder_that_takes_nothing_is_said_with_the_option_for_another(
     with pytest.raises(ValueError, match=r"figures is a symbolic link.*--out FOLDER"):
         write_report(folder)
     assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_pairs_that_would_do_are_never_fewer_than_the_test_can_notice():
+    steady = np.array([0.1, 0.1001, 0.0999, 0.1, 0.1002, 0.0998])
+    for others in (1, 3, 20):
+        n = _seeds(steady, 0.05 / others)
+        assert 2 ** (1 - n) <= 0.05 / others < 2 ** (2 - n)
+    wide = np.random.default_rng(0).normal(0.1, 1.0, 50)
+    assert _seeds(wide, 0.05 / 8) > _seeds(wide, 0.05)
+    assert np.isnan(_seeds(steady[:1], 0.05))
