@@ -4,6 +4,7 @@ from . import named as datasets
 from . import problems
 from .active_data import ActiveDataModule
 from .continuous import ContinuousDataModule
+from .embedded import EmbeddedDataModule
 from .image_folder import ImageFolderDataModule
 from .images import CIFAR10DataModule, FashionMNISTDataModule, MNISTDataModule
 from .named_data import NamedDataModule
@@ -12,7 +13,9 @@ from .problem_data import ProblemDataModule, ProblemPoolDataModule
 from .scenes import ScenesDataModule
 from .tabular import TabularDataModule
 from .tensors import TensorItems
+from .text import TextDataModule
 from .toy import BreastCancerDataModule, DiabetesDataModule, DigitsDataModule
+from .vectors import EmbeddingsDataModule
 
 __all__ = [
     "ActiveDataModule",
@@ -21,6 +24,8 @@ __all__ = [
     "ContinuousDataModule",
     "DiabetesDataModule",
     "DigitsDataModule",
+    "EmbeddedDataModule",
+    "EmbeddingsDataModule",
     "FashionMNISTDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
@@ -32,6 +37,7 @@ __all__ = [
     "Splits",
     "TabularDataModule",
     "TensorItems",
+    "TextDataModule",
     "datasets",
     "problems",
 ]

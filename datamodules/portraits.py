@@ -80,8 +80,10 @@ def dataset_digest(dataset: Any, count: int | None = None) -> str:
     count = len(dataset) if count is None else count
     digest = hashlib.sha256(f"{count}".encode())
     tensors = as_tensor_items(dataset)
-    files = getattr(dataset, "files", None)
-    if tensors is not None:
+    files, said = getattr(dataset, "files", None), getattr(dataset, "portrait", None)
+    if callable(said):
+        digest.update(str(portray(said())).encode())
+    elif tensors is not None:
         for part in (*tensors.inputs, tensors.targets):
             if part is not None:
                 feed(digest, part[:count])

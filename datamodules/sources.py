@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from lightning_al.files import replacing
 
-__all__ = ["Resource", "Source", "data_root", "download", "sha256_of"]
+__all__ = ["Resource", "Source", "cache_root", "data_root", "download", "sha256_of"]
 
 ENVIRONMENT = "LIGHTNING_AL_DATA"
 CHUNK = 1 << 20
@@ -38,6 +38,11 @@ def data_root(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """
     if chosen := data_dir or os.environ.get(ENVIRONMENT):
         return Path(chosen).expanduser()
+    return cache_root()
+
+
+def cache_root() -> Path:
+    """The folder ``lightning_al`` in the user's cache folder, for what can be made again."""
     if sys.platform == "win32":
         cache = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from lightning_al.scoring.extractors import Backbone, Raw
+from lightning_al.scoring.hub_extractors import Sentences, Timm, Transformer
 
-__all__ = ["Backbone", "Raw"]
+__all__ = ["Backbone", "Raw", "Sentences", "Timm", "Transformer"]

@@ -233,10 +233,10 @@ def plain(value: Any) -> Any:
     return portray(value)
 
 
-def digest(config: Any) -> str:
-    """Eight letters that name a configuration."""
+def digest(config: Any, letters: int = 8) -> str:
+    """Some letters that name a configuration."""
     text = json.dumps(config, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(text.encode()).hexdigest()[:letters]
 
 
 def differences(

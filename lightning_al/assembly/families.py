@@ -7,15 +7,13 @@ A member of a user's own is given by its import path, or registered in its famil
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import Any
 
 from lightning_al import oracles, posteriors
 from lightning_al.protocols import Oracle
 from lightning_al.registry import Registry
 from lightning_al.rounds import stopping
-from lightning_al.scoring import extractors
+from lightning_al.scoring.extractor_names import FEATURES
 from lightning_al.spec import read
 from lightning_al.strategies import STRATEGIES
 
@@ -25,18 +23,9 @@ __all__ = [
     "ORACLES",
     "POSTERIORS",
     "RULES",
-    "FeatureExtractor",
     "built",
     "make",
 ]
-
-
-class FeatureExtractor(Protocol):
-    """What an item looks like before any label."""
-
-    def __call__(self, inputs: Any) -> Tensor:
-        """Features [n, E] of a batch of inputs."""
-        ...
 
 
 def _family(kind: str, module: ModuleType, contract: type[Any], suffix: str = "") -> Registry[Any]:
@@ -52,7 +41,6 @@ def _family(kind: str, module: ModuleType, contract: type[Any], suffix: str = ""
 
 
 POSTERIORS = _family("posterior", posteriors, posteriors.Posterior)
-FEATURES = _family("feature extractor", extractors, FeatureExtractor)
 ORACLES = _family("oracle", oracles, Oracle, "Oracle")  # Noisy is NoisyOracle
 RULES = _family("stopping rule", stopping, stopping.StoppingRule)
 

@@ -276,6 +276,7 @@ def quietly() -> Iterator[None]:
             ".*Checkpoint directory .* exists.*",
             ".*No `test_dataloader.*",
             ".*across ranks is zero.*",
+            r".*module\(s\) in eval mode at the start of training.*",  # frozen extractors
             ".*returned `None`, this fit will run with no optimizer.*",  # closed forms
             ".*You passed in a `val_dataloader` but have no.*",  # data modules always have one
         ):

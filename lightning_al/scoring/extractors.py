@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 
 from lightning_al.randomness import seeded
 
-__all__ = ["Backbone", "Raw"]
+__all__ = ["Backbone", "Raw", "as_images", "local_weights"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PATIENCE = 30  # seconds without an answer, for a download
@@ -156,24 +156,50 @@ class Backbone(nn.Module):
         return layers[name]
 
     def _images(self, inputs: Any) -> Tensor:
-        if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
-            got = list(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-            raise ValueError(
-                f"{self.name} takes images [n, 3, H, W] or [n, 1, H, W], got {got}; for other "
-                "inputs take Raw, or features of your own"
-            )
-        whole = not inputs.is_floating_point()
-        images = inputs.float() / 255 if whole else inputs.float()
-        images = images.expand(-1, 3, -1, -1)
-        if whole or self.normalise:
-            mean, std = (images.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
-            images = (images - mean) / std
         size = self.image_size or getattr(self.network, "image_size", None)
-        if size is not None:
-            wanted = (size, size) if isinstance(size, int) else tuple(size)
-            if tuple(images.shape[2:]) != wanted:
-                images = interpolate(images, wanted, mode="bilinear", antialias=True)
-        return images
+        wanted = (size, size) if isinstance(size, int) else None if size is None else tuple(size)
+        return as_images(
+            inputs, self.name, IMAGENET_MEAN, IMAGENET_STD, wanted, normalise=self.normalise
+        )
+
+
+def as_images(
+    inputs: Any,
+    name: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    size: Sequence[int] | None,
+    *,
+    normalise: bool = False,
+) -> Tensor:
+    """Images [n, 3 or 1, H, W] as a network wants them: float32 [n, 3, *size].
+
+    Args:
+        inputs: whole numbers in 0..255, or floats.
+        name: of the network, for messages.
+        mean: of its channels, for pixels in [0, 1].
+        std: of the same.
+        size: (height, width) to resize to; None leaves them as they are.
+        normalise: float images lie in [0, 1] and are brought to mean and deviation too.
+
+    Raises:
+        ValueError: inputs that are no images.
+    """
+    if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
+        got = list(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise ValueError(
+            f"{name} takes images [n, 3, H, W] or [n, 1, H, W], got {got}; for other "
+            "inputs take Raw, or features of your own"
+        )
+    whole = not inputs.is_floating_point()
+    images = inputs.float() / 255 if whole else inputs.float()
+    images = images.expand(-1, 3, -1, -1)
+    if whole or normalise:
+        centre, spread = (images.new_tensor(v)[:, None, None] for v in (mean, std))
+        images = (images - centre) / spread
+    if size is not None and tuple(images.shape[2:]) != tuple(size):
+        images = interpolate(images, tuple(size), mode="bilinear", antialias=True)
+    return images
 
 
 def _network(name: str) -> nn.Module:
@@ -213,7 +239,16 @@ def _default(name: str) -> tuple[Any, str]:
 
 
 def _local(path: Path) -> tuple[Any, str]:
-    """A state dict from a file; nothing but tensors and plain values is unpickled."""
+    return local_weights(path), str(path)
+
+
+def local_weights(path: Path) -> Any:
+    """A state dict from a file; nothing but tensors and plain values is unpickled.
+
+    Raises:
+        FileNotFoundError: no file.
+        ValueError: no state dict of plain tensors.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"no weights at {path}; give the file of a state dict, or 'default'"
@@ -226,13 +261,13 @@ def _local(path: Path) -> tuple[Any, str]:
             f"{path} cannot be read as a state dict of plain tensors: {first}. Save one with "
             "torch.save(network.state_dict(), path)"
         ) from None
-    return state, str(path)
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        return state["state_dict"]
+    return state
 
 
 def _load(network: nn.Module, state: Any, head: str | None, name: str, source: str) -> None:
     """Load a state dict; the head's part of it may be missing or of another size."""
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
     own = network.state_dict()
     if not isinstance(state, Mapping):
         raise ValueError(f"{source} holds a {type(state).__name__}, wanted a state dict of {name}")

@@ -39,12 +39,24 @@ def needs(tmp_path, monkeypatch):
             path = tiny_data.write_table(data / "my.csv")
             target = "size" if name == "csv_regression" else "kind"
             return ["--data.path", str(path), "--data.target", target]
+        elif name == "embeddings":
+            vectors, labels = tiny_data.write_vectors(data)
+            return ["--data.path", str(vectors), "--data.labels", str(labels)]
+        elif name == "text":
+            table = tiny_data.write_texts(data / "texts.csv")
+            extractor = ["--data.extractor", "helpers.tiny_data.Lengths"]
+            return ["--data.source.init_args.path", str(table), *extractor]
         elif name == "image_folder":
             root = tiny_data.write_images(data / "images")
             return ["--data.root", str(root), "--data.image_size", "16"]
         return []
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def few(name):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import torch
 from PIL import Image
 
 from lightning_al.datamodules.images import (
@@ -48,6 +49,28 @@ def write_table(path, n=60, seed=0):
     rows = [f"{a:.4f},{b:.4f},{'yes' if a > 0 else 'no'},{a + b:.4f}" for a, b in x]
     path.write_text("\n".join(["a,b,kind,size", *rows]) + "\n")
     return path
+
+
+def write_vectors(folder, n=60, seed=0):
+    """Vectors [n, 5] and a class each, as two files."""
+    x = np.random.default_rng(seed).normal(size=(n, 5)).astype(np.float32)
+    np.save(folder / "vectors.npy", x)
+    np.save(folder / "classes.npy", (x[:, 0] > 0).astype(int))
+    return folder / "vectors.npy", folder / "classes.npy"
+
+
+def write_texts(path, n=60):
+    """A CSV of texts of two classes."""
+    rows = [f"{'good ' * (i % 5 + 1)}day,yes" if i % 2 else f"bad {i},no" for i in range(n)]
+    path.write_text("\n".join(["text,label", *rows]) + "\n")
+    return path
+
+
+class Lengths:
+    """A feature extractor of texts: how long they are, and how many letters o they have."""
+
+    def __call__(self, texts):
+        return torch.tensor([[float(len(t)), float(t.count("o"))] for t in texts])
 
 
 def write_images(root, each=8, size=12, seed=0):
