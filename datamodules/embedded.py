@@ -92,6 +92,8 @@ class EmbeddedDataModule(PoolDataModule):
             self.initial = source.initial
         self.classes, self.class_names = source.classes, source.class_names
         self.outputs, self.given = source.outputs, source.given
+        if (written := getattr(source, "written", None)) is not None:
+            self.written = written  # a question shows what the source's file says
         who = self._extractor_name()
         train = splits.train if splits.pool is None else splits.pool
         vectors, name = self._vectors(source.pool_items, train, who)
@@ -120,10 +122,6 @@ class EmbeddedDataModule(PoolDataModule):
     def thumbnail(self, index: int) -> Any:
         """The picture of an item, where the source has one."""
         return self.source.thumbnail(index)
-
-    def written(self, index: Tensor) -> Any:
-        """What the source's file says of some items [K]."""
-        return self.source.written(index)
 
     # --- labels ------------------------------------------------------------------------------
 
