@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -36,6 +37,7 @@ INK = "#333333"
 GRID = "#e6e6e6"
 CROWDED = 60  # more points than this are drawn as a line alone
 END_LABELS = 6  # more curves than this get a legend instead
+BESIDE = 2.2  # inches that such a legend takes beside the axes
 LONGEST = 36  # letters of what a dashed line says
 LABEL_HEIGHT = 0.062  # of one end label, as a share of the axes' height
 
@@ -228,8 +230,15 @@ def _name_curves(axes: Axes, curves: Sequence[Curve]) -> None:
     for band, seeds in bands:
         handles.append(Patch(facecolor="#888888", alpha=0.35))
         labels.append(f"{band}, {seeds} seeds")
-    if handles:
-        axes.legend(handles, labels, frameon=False, fontsize=11, labelcolor=INK, loc="best")
+    look = {"frameon": False, "fontsize": 11, "labelcolor": INK}
+    if len(handles) > END_LABELS:  # so many cover the curves: beside them
+        figure: Any = axes.figure
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width + BESIDE, height)
+        labels = [fill(label, 24) for label in labels]
+        figure.legend(handles, labels, loc="outside right center", **look)
+    elif handles:
+        axes.legend(handles, labels, loc="best", **look)
 
 
 def _label_ends(axes: Axes, curves: Sequence[Curve]) -> bool:
