@@ -30,8 +30,10 @@ def lines(figure):
 
 
 def texts(figure):
-    legend = figure.axes[0].get_legend()
-    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+    """What the legend says, in the axes or beside them."""
+    within = figure.axes[0].get_legend()
+    legends = [*figure.legends, *([] if within is None else [within])]
+    return [t.get_text() for legend in legends for t in legend.get_texts()]
 
 
 def test_lines_hold_the_history_and_axes_are_named():
@@ -60,6 +62,10 @@ def test_runs_that_end_elsewhere_are_named_in_a_legend():
     assert texts(figure) == ["a", "b"]
     figure = learning_curve([run(f"s{i}", [0.1 * i, 0.12 * i]) for i in range(8)])
     assert texts(figure) == [f"s{i}" for i in range(8)]
+    (beside,) = figure.legends  # where so many would cover the curves
+    figure.canvas.draw()
+    box, axes = (x.get_window_extent() for x in (beside, figure.axes[0]))
+    assert box.x0 >= axes.x1
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
