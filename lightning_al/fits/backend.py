@@ -47,6 +47,7 @@ class Fitted:
     seconds_test: float
     backend: str = "lightning"  # that did it
     reason: str = ""  # why not another, where the run wants one
+    stack: Sequence[str] = ()  # runs that were fitted as one, this one among them
 
 
 class FitBackend(Protocol):

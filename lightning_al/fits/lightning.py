@@ -23,7 +23,7 @@ from .backend import FitRequest, Fitted
 from .recipe import Recipe, quietly
 from .thread_count import at
 
-__all__ = ["LIGHTNING", "Engine", "LightningFits", "fit_round", "load_best", "refit"]
+__all__ = ["LIGHTNING", "Begun", "Engine", "LightningFits", "fit_round", "load_best", "refit"]
 __all__ += ["refit_by", "refuse_diverged", "test_round"]
 
 
@@ -40,6 +40,25 @@ class Engine:
     name: str
     fit: Callable[..., Any]  # gives the trainer that keeps and tests the module
     test: Callable[[Any, Any, Any], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A round's fit that is made ready, and waits for an engine.
+
+    Args:
+        request: what was asked for.
+        task: the fresh module.
+        trainer: for it; it has fitted nothing.
+        callback: that counts, and declares what follows.
+        clock: when it began.
+    """
+
+    request: FitRequest
+    task: Any
+    trainer: Any
+    callback: Any
+    clock: float
 
 
 class LightningFits:
@@ -83,6 +102,14 @@ class LightningFits:
 
     def by(self, engine: Engine, request: FitRequest) -> Fitted:
         """:meth:`fit` by an engine."""
+        begun = self.begin(engine, request)
+        where: dict[str, Any] = {"seed": self.seed, "round": request.round, "ranks": self.ranks}
+        with at(self.threads):
+            used = engine.fit(begun.task, self.recipe, self.datamodule, begun.trainer, **where)
+        return self.end(engine, begun, used, time.perf_counter() - begun.clock)
+
+    def begin(self, engine: Engine, request: FitRequest) -> Begun:
+        """The module and the Trainer of a round, made ready for an engine."""
         from lightning_al.callbacks import ActiveLearning  # inside: a sibling
 
         callback = ActiveLearning(
@@ -96,14 +123,21 @@ class LightningFits:
         clock = time.perf_counter()
         task = self.recipe.build_task(self.seed, request.round, request.previous)
         self._trainer = self.trainer_for(engine, [callback], family_of(task))
-        where: dict[str, Any] = {"seed": self.seed, "round": request.round, "ranks": self.ranks}
-        with at(self.threads):
-            used = engine.fit(task, self.recipe, self.datamodule, self._trainer, **where)
-        fitted = time.perf_counter()
-        checkpoint = self.keep(used, task, request.round)
+        return Begun(request, task, self._trainer, callback, clock)
+
+    def end(self, engine: Engine, begun: Begun, used: Any, seconds: float) -> Fitted:
+        """Keep and test what an engine has fitted.
+
+        Args:
+            engine: that did.
+            begun: what it was given.
+            used: the trainer that the module has now.
+            seconds: that the fit took.
+        """
+        task, callback, r = begun.task, begun.callback, begun.request.round
+        checkpoint = self.keep(used, task, r)
         kept = time.perf_counter()
-        testing = seeded(self.seed, request.round, "stage-test")
-        with testing, fitting(self.ranks), at(self.threads):
+        with seeded(self.seed, r, "stage-test"), fitting(self.ranks), at(self.threads):
             metrics = engine.test(task, self.datamodule, used)
         task.trainer = None  # a strategy that is given the task must not reach the data by it
         due = self.ranks.broadcast(callback.due)
@@ -114,7 +148,7 @@ class LightningFits:
             batches=callback.batches,
             due=due,
             checkpoint=checkpoint,
-            seconds_fit=fitted - clock,
+            seconds_fit=seconds,
             seconds_test=time.perf_counter() - kept,
             backend=engine.name,
         )

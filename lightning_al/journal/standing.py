@@ -133,6 +133,10 @@ class Standing:
         fitted = (lines.get("fitted", {}) for lines in self._rounds.values())
         return next((str(line["reason"]) for line in fitted if line.get("reason")), "")
 
+    def stack(self, r: int) -> list[str]:
+        """The runs whose fits of round ``r`` were done as one, in order; none of a fit alone."""
+        return list(self._rounds.get(r, {}).get("fitted", {}).get("stack") or ())
+
     def contents(self, r: int) -> list[str] | None:
         """What the items of round ``r``'s query were when they were asked for; None before."""
         asked = self._rounds.get(r, {}).get("asked")

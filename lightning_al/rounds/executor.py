@@ -81,10 +81,14 @@ class Executor:
 
     @_answer.register
     def _(self, request: ask.Fit) -> Fitted:
-        before = self._checkpoint(self.round - 1) if request.previous else None
+        return self.fits.fit(self.wanted(request, self.round))
+
+    def wanted(self, request: ask.Fit, round: int) -> FitRequest:
+        """The fit that a round asks for, with the weights that it goes on from."""
+        self.round = round
+        before = self._checkpoint(round - 1) if request.previous else None
         previous = None if before is None else before["state_dict"]
-        wanted = FitRequest(self.round, request.rule, previous, request.done, request.figures)
-        return self.fits.fit(wanted)
+        return FitRequest(round, request.rule, previous, request.done, request.figures)
 
     @_answer.register
     def _(self, request: ask.Load) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ from lightning_al.scoring.cold import Banks
 from .checks import check_data, check_settings
 from .executor import Executor
 from .parts import Parts, describe
-from .stages import Now, one_round
+from .requests import Request
+from .stages import Now, Work, one_round
 
 __all__ = ["Run"]
 
@@ -147,6 +148,20 @@ class Run:
 
     def rounds(self) -> History:
         """Do all rounds that are left; the history of all."""
+        work, answer = self.steps(), None
+        while True:
+            try:
+                request = work.send(answer)
+            except StopIteration as end:
+                history: History = end.value
+                return history
+            try:
+                answer = self.answer(request)
+            except BaseException as error:
+                work.throw(error)
+
+    def steps(self) -> Generator[Request, Any, History]:
+        """All rounds that are left: what they ask for, one after the other; the history of all."""
         data, standing = self.parts.datamodule, self.standing
         try:
             self.ranks.together(lambda: standing.replay(data))
@@ -155,7 +170,7 @@ class Run:
             self._tell("run_started", self._facts(), standing.committed)
             later: Later | None = None
             while not standing.stopped and later is None:
-                later = self._one_round(len(standing.committed))
+                later = yield from self._one_round(len(standing.committed))
         except BaseException as error:
             self._tell("run_ended", self._history(f"error: {error}", failed=True))
             raise
@@ -168,26 +183,28 @@ class Run:
         self._tell("run_ended", history)
         return history
 
-    def _one_round(self, r: int) -> Later | None:
+    def _one_round(self, r: int) -> Work:
         """One round; what must happen first where an answer comes later."""
         data = self.parts.datamodule
-        data.round = r
+        data.round, self._stage = r, ""
         now = Now(r, self.plan, self.standing, data, tuple(self.parts.stopping), self._figures_now)
-        work, answer, stage = one_round(now), None, ""
-        while True:
-            try:
-                request = work.send(answer)
-            except StopIteration as end:
-                later: Later | None = end.value
-                break
-            if request.stage and request.stage != stage:
-                stage = request.stage
-                self._tell("stage_started", r, stage)
-            answer = self.executor.answer(request, r)
+        later = yield from one_round(now)
         if later is None:
             self.folder.tidy(self.standing.committed, self.plan.keep_checkpoints)
             self._tell("round_ended", self.standing.committed[-1], data)
         return later
+
+    def answer(self, request: Request) -> Any:
+        """Answer what the running round asks for."""
+        return self.executor.answer(request, self.told(request))
+
+    def told(self, request: Request) -> int:
+        """Tell those who watch of the stage that begins by a request; the round."""
+        r: int = self.parts.datamodule.round
+        if request.stage and request.stage != self._stage:
+            self._stage = request.stage
+            self._tell("stage_started", r, request.stage)
+        return r
 
     def _figures_now(self) -> dict[str, float]:
         """Metrics of the round that no fit logs."""

@@ -116,6 +116,7 @@ def fit(now: Now) -> Work:
         seconds_test=fitted.seconds_test,
         backend=fitted.backend,
         **({"reason": fitted.reason} if fitted.reason and not standing.reason else {}),
+        **({"stack": list(fitted.stack)} if fitted.stack else {}),
     )
     return None
 
