@@ -1,0 +1,8 @@
+"""Many fits of one module as one: replicas whose weights are stacked along a first axis."""
+
+from __future__ import annotations
+
+from .engine import fit_stack, test_stack
+from .member import Member
+
+__all__ = ["Member", "fit_stack", "test_stack"]
