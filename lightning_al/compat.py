@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from typing import Any
@@ -20,6 +20,7 @@ import pytorch_lightning
 
 __all__ = [
     *("NAMES", "bridged", "dummy_logger", "experiment_of", "families"),
+    *("beneath_vmap", "put_tensor", "tensor_slots"),
     *("detects_anomalies", "family_of", "forward_value", "load_weights"),
     *("logging_levels", "lonely", "optimizers_of"),
     *(
@@ -260,6 +261,54 @@ def logging_levels(hook: str, on_step: bool | None, on_epoch: bool | None) -> tu
 def forward_value(metric: Any) -> Any:
     """What a metric of torchmetrics found in its last batch; None where it was only updated."""
     return metric._forward_cache
+
+
+# --- what a stack of modules needs of torch ------------------------------------------------------
+
+
+def tensor_slots(module: Any) -> Iterator[tuple[Any, str, Any]]:
+    """Where a module and its parts keep parameters and buffers: (part, name, tensor), all of them.
+
+    The public iterators leave out a tensor that was met before; one that is tied stands in several
+    places, and each must be filled.
+    """
+    for part in module.modules():
+        for table in (part._parameters, part._buffers):
+            for name, value in table.items():
+                if value is not None:
+                    yield part, name, value
+
+
+def put_tensor(part: Any, name: str, value: Any) -> None:
+    """Put any tensor where a module keeps a parameter or a buffer, as ``functional_call`` does.
+
+    Assigning it would be refused: inside ``vmap`` a parameter is no ``nn.Parameter``.
+    """
+    table = part._parameters if name in part._parameters else part._buffers
+    table[name] = value
+
+
+def beneath_vmap(make: Callable[[Any], Any], like: Any) -> Any:
+    """A tensor of each row, made outside the running ``vmap`` and given to it.
+
+    Args:
+        make: from a tensor with all its rows [R, ...], whatever lies along its first axis, to
+            another [R, ...].
+        like: a tensor inside one ``vmap``.
+
+    Returns:
+        What ``make`` made, inside ``vmap``; None where ``like`` is the same for all rows.
+    """
+    from torch._C import _functorch as inner
+    from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
+
+    if not inner.is_batchedtensor(like):
+        return None
+    level = inner.maybe_get_level(like)
+    rows = inner.get_unwrapped(like).movedim(inner.maybe_get_bdim(like), 0)
+    with temporarily_pop_interpreter_stack():
+        made = make(rows)
+    return inner._add_batch_dim(made, 0, level)
 
 
 def start_method(trainer: Any) -> str | None:

@@ -30,7 +30,7 @@ from .recipe import Recipe, quietly
 from .recorder import NotPlain
 from .thread_count import at
 
-__all__ = ["LEAN", "LeanFits", "backend_of", "lean_fit", "lean_test"]
+__all__ = ["LEAN", "LeanFits", "backend_of", "falling_back", "lean_fit", "lean_test"]
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def lean_fit(
     if why := why_not_plain(module, trainer, datamodule, ranks):
         raise NotPlain(why)
     lean = LeanTrainer(trainer, module, datamodule)
-    with _falling_back(), seeded(seed, round, "fit"), quietly():
+    with falling_back(), seeded(seed, round, "fit"), quietly():
         lean_loop.fit(lean)
         if recipe.restore == "best":
             load_best(module, lean)
@@ -75,12 +75,12 @@ def lean_test(module: Any, datamodule: Any, trainer: Any) -> dict[str, float]:
     """Metrics of the test set by name, by the trainer of :func:`lean_fit`."""
     if not overrides("test_step", module):
         return test_round(module, datamodule, trainer)  # which says so
-    with _falling_back(), quietly():
+    with falling_back(), quietly():
         return {name: float(value) for name, value in lean_loop.test(trainer).items()}
 
 
 @contextmanager
-def _falling_back() -> Iterator[None]:
+def falling_back() -> Iterator[None]:
     """What goes wrong inside goes wrong in Lightning's fit too, which says it best."""
     try:
         yield

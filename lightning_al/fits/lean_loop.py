@@ -6,7 +6,7 @@ inside the optimiser's step; schedules move after the step, and before the valid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,18 @@ from .lean_trainer import LeanTrainer
 from .recorder import NotPlain, Recorder
 from .stepping import forgetting, quick_step
 
-__all__ = ["fit", "test"]
+__all__ = [
+    "attached",
+    "check_loader",
+    "configure",
+    "done",
+    "due",
+    "fit",
+    "loss_of",
+    "move_schedules",
+    "reached",
+]
+__all__ += ["set_up_validation", "test"]
 
 
 def fit(trainer: LeanTrainer) -> None:
@@ -37,30 +48,40 @@ def fit(trainer: LeanTrainer) -> None:
     trainer.should_stop = False
     trainer.recorder = train = Recorder(training=True)
     hooks = Hooks(trainer)
-    with _attached(trainer, hooks, "fit"):
-        trainer.optimizers, trainer.lr_scheduler_configs = optimizers_of(module)
-        if len(trainer.optimizers) != 1:
-            raise NotPlain(f"the module configures {len(trainer.optimizers)} optimisers")
-        if any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs):
-            raise NotPlain("a learning rate that waits for a plateau")
-        trainer.validates = (
-            overrides("validation_step", module)
-            and trainer.limits.val > 0
-            and trainer.datamodule.val_dataloader() != []
-        )
+    with attached(trainer, hooks, "fit"):
+        configure(trainer)
         hooks("on_fit_start")
         module.zero_grad()
         if not trainer.set_up_training() or not trainer.max_epochs or not trainer.max_steps:
             raise NotPlain("the fit sees no batch")
-        _check_loader(trainer.train_loader)
+        check_loader(trainer.train_loader)
         torch.set_grad_enabled(True)
-        if trainer.validates and _due(trainer):
-            _set_up_validation(trainer)
+        if trainer.validates and due(trainer):
+            set_up_validation(trainer)
         hooks("on_train_start")
-        while not _done(trainer):
+        while not done(trainer):
             _epoch(trainer, hooks, train)
         hooks("on_train_end")
         hooks("on_fit_end")
+
+
+def configure(trainer: LeanTrainer) -> None:
+    """Let the module configure its optimiser; say whether the fit validates.
+
+    Raises:
+        NotPlain: several optimisers, or none, or a rate that waits for a plateau.
+    """
+    module = trainer.lightning_module
+    trainer.optimizers, trainer.lr_scheduler_configs = optimizers_of(module)
+    if len(trainer.optimizers) != 1:
+        raise NotPlain(f"the module configures {len(trainer.optimizers)} optimisers")
+    if any(config.reduce_on_plateau for config in trainer.lr_scheduler_configs):
+        raise NotPlain("a learning rate that waits for a plateau")
+    trainer.validates = (
+        overrides("validation_step", module)
+        and trainer.limits.val > 0
+        and trainer.datamodule.val_dataloader() != []
+    )
 
 
 def test(trainer: LeanTrainer) -> dict[str, Tensor]:
@@ -68,7 +89,7 @@ def test(trainer: LeanTrainer) -> dict[str, Tensor]:
     trainer.state.fn, trainer.state.stage = TrainerFn.TESTING, RunningStage.TESTING
     trainer.recorder = Recorder(training=False)
     hooks = Hooks(trainer)
-    with _attached(trainer, hooks, "test"):
+    with attached(trainer, hooks, "test"):
         trainer.lightning_module.zero_grad()
         quiet = torch.inference_mode() if trainer.inference_mode else torch.no_grad()
         with quiet:
@@ -76,7 +97,7 @@ def test(trainer: LeanTrainer) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _attached(trainer: LeanTrainer, hooks: Hooks, stage: str) -> Iterator[None]:
+def attached(trainer: LeanTrainer, hooks: Hooks, stage: str) -> Iterator[None]:
     """The module belongs to the trainer, and logs into its recorder; set up, and torn down."""
     module, data = trainer.lightning_module, trainer.datamodule
     module.trainer = data.trainer = trainer
@@ -94,7 +115,8 @@ def _attached(trainer: LeanTrainer, hooks: Hooks, stage: str) -> Iterator[None]:
         del module.log
 
 
-def _check_loader(loader: Any) -> None:
+def check_loader(loader: Any) -> None:
+    """Refuse batches that are not read when they are asked for."""
     if not getattr(loader, "in_process", False):
         raise NotPlain(f"batches come from a {type(loader).__name__}")
 
@@ -102,20 +124,21 @@ def _check_loader(loader: Any) -> None:
 # --- training ------------------------------------------------------------------------------------
 
 
-def _reached(count: int, most: int) -> bool:
+def reached(count: int, most: int) -> bool:
+    """Whether there are as many as there may be; -1 for no end."""
     return most != -1 and count >= most
 
 
-def _done(trainer: LeanTrainer) -> bool:
+def done(trainer: LeanTrainer) -> bool:
     """Whether no epoch follows."""
     return (
-        _reached(trainer.global_step, trainer.max_steps)
-        or _reached(trainer.current_epoch, trainer.max_epochs)
+        reached(trainer.global_step, trainer.max_steps)
+        or reached(trainer.current_epoch, trainer.max_epochs)
         or (trainer.should_stop and trainer.can_stop_early)
     )
 
 
-def _due(trainer: LeanTrainer) -> bool:
+def due(trainer: LeanTrainer) -> bool:
     """Whether this epoch is one of those that are validated."""
     return (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
 
@@ -134,18 +157,18 @@ def _epoch(trainer: LeanTrainer, hooks: Hooks, train: Recorder) -> None:
             refuse(hooks("on_train_batch_start", batch, place))
         outputs = step(batch, place)
         trainer.global_step += 1
-        _move_schedules(trainer, "step", place)
+        move_schedules(trainer.lr_scheduler_configs, "step", place)
         if last:
-            _move_schedules(trainer, "epoch", trainer.current_epoch)
+            move_schedules(trainer.lr_scheduler_configs, "epoch", trainer.current_epoch)
         if ends:
             hooks("on_train_batch_end", outputs(), batch, place)
         if train.entries:
             trainer.gather()
         train.batch_over()
         stopped = trainer.should_stop and trainer.can_stop_early
-        if trainer.validates and _due(trainer) and (last or stopped):
+        if trainer.validates and due(trainer) and (last or stopped):
             _validate(trainer, hooks, train)
-        if last or stopped or _reached(trainer.global_step, trainer.max_steps):
+        if last or stopped or reached(trainer.global_step, trainer.max_steps):
             break
     else:
         raise NotPlain(f"an epoch of {count} batches gave fewer")
@@ -156,8 +179,9 @@ def _epoch(trainer: LeanTrainer, hooks: Hooks, train: Recorder) -> None:
     trainer.current_epoch += 1
 
 
-def _move_schedules(trainer: LeanTrainer, interval: str, place: int) -> None:
-    for config in trainer.lr_scheduler_configs:
+def move_schedules(configs: Sequence[Any], interval: str, place: int) -> None:
+    """Let the schedules of an interval move on, after the step or the epoch ``place``."""
+    for config in configs:
         if config.interval == interval and (place + 1) % config.frequency == 0:
             config.scheduler.step()
 
@@ -182,7 +206,7 @@ def _step_of(trainer: LeanTrainer, hooks: Hooks) -> Callable[[Any, int], Callabl
             with torch.enable_grad():
                 given = (batch, place) if both else (batch,)
                 made = hooks.module("training_step", training_step, *given)
-                loss = _loss_of(made)
+                loss = loss_of(made)
                 kept = None if loss is None else loss.detach().clone()
                 if before_zero:
                     hooks("on_before_zero_grad", optimizer)
@@ -214,7 +238,7 @@ def _named(made: Any) -> bool:
     return isinstance(made, Mapping)
 
 
-def _loss_of(made: Any) -> Tensor | None:
+def loss_of(made: Any) -> Tensor | None:
     """The loss in what a training step returned."""
     loss = made.get("loss") if _named(made) else made
     if not isinstance(loss, Tensor) and (loss is not None or _named(made)):
@@ -225,7 +249,8 @@ def _loss_of(made: Any) -> Tensor | None:
 # --- evaluation ----------------------------------------------------------------------------------
 
 
-def _set_up_validation(trainer: LeanTrainer) -> None:
+def set_up_validation(trainer: LeanTrainer) -> None:
+    """Get the loader of validation batches, once."""
     if trainer.val_loader is None:
         trainer.val_loader = trainer.datamodule.val_dataloader()
         if trainer.val_loader != []:
@@ -236,7 +261,7 @@ def _validate(trainer: LeanTrainer, hooks: Hooks, train: Recorder) -> None:
     """Validate in a fit; the training goes on as it was."""
     trainer.state.stage, trainer.recorder = RunningStage.VALIDATING, Recorder(training=False)
     trainer.lightning_module.zero_grad()
-    _set_up_validation(trainer)
+    set_up_validation(trainer)
     with torch.no_grad():
         _evaluate(trainer, hooks, "val", trainer.val_loader)
     trainer.state.stage, trainer.recorder = RunningStage.TRAINING, train
@@ -249,7 +274,7 @@ def _evaluate(trainer: LeanTrainer, hooks: Hooks, kind: str, loader: Any) -> dic
     count = 0 if loader == [] else trainer.limits.batches(kind, loader)
     if not count:
         return {}
-    _check_loader(loader)
+    check_loader(loader)
     stage = "validation" if kind == "val" else kind
     if trainer.fitting:
         loader.sampler.set_epoch(trainer.current_epoch)

@@ -257,8 +257,19 @@ def _on_one_device(recipe: Recipe, trainer: Any) -> Any:
     return lone.build_trainer(ours, family=family_of(trainer))
 
 
-def load_best(module: Any, trainer: Any) -> None:
+def _read(path: str) -> Mapping[str, Any]:
+    # written by this fit a moment ago; hyper-parameters may be of any class
+    state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    return state
+
+
+def load_best(module: Any, trainer: Any, read: Callable[[str], Mapping[str, Any]] = _read) -> None:
     """Put the weights of the fit's ModelCheckpoint into the module.
+
+    Args:
+        module: that was fitted.
+        trainer: of the fit.
+        read: gives a checkpoint by its path.
 
     Raises:
         ValueError: there is none that looks at a metric.
@@ -267,8 +278,7 @@ def load_best(module: Any, trainer: Any) -> None:
         if is_a(callback, "callbacks.ModelCheckpoint"):
             best: Any = callback
             if best.monitor and best.best_model_path:
-                # written by this fit a moment ago; hyper-parameters may be of any class
-                state = torch.load(best.best_model_path, map_location="cpu", weights_only=False)
+                state = read(best.best_model_path)
                 module.on_load_checkpoint(state)
                 load_weights(module, state["state_dict"])
                 return

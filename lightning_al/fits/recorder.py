@@ -167,9 +167,21 @@ class Recorder:
         if isinstance(value, Metric):
             entry.metric, entry.last, entry.done = value, forward_value(value), None
         else:
-            entry.take(_scalar(name, value), self._size_of(batch_size, entry))
+            entry.take(self.number(name, value), self._size_of(batch_size, entry))
         entry.fresh = False
         self._logged_in = self.hook
+
+    def number(self, name: str, value: Any) -> Tensor:
+        """A logged value as a tensor of no dimension."""
+        if isinstance(value, Tensor):
+            made = value.clone().detach()
+        elif isinstance(value, numbers.Number):
+            made = torch.tensor(value, dtype=torch.get_default_dtype())
+        else:
+            raise NotPlain(f"{name!r} is logged as a {type(value).__name__}")
+        if made.numel() != 1:
+            raise NotPlain(f"{name!r} is logged as a tensor {list(made.shape)}")
+        return made.squeeze()
 
     def _known(self, entry: Entry) -> Entry:
         kept = self.entries.setdefault(f"{entry.fx}.{entry.name}", entry)
@@ -230,19 +242,6 @@ class Recorder:
         for entry in self.entries.values():
             if not entry.fresh and (value := entry.result(on_step)) is not None:
                 yield entry, value
-
-
-def _scalar(name: str, value: Any) -> Tensor:
-    """A logged value as a tensor of no dimension."""
-    if isinstance(value, Tensor):
-        made = value.clone().detach()
-    elif isinstance(value, numbers.Number):
-        made = torch.tensor(value, dtype=torch.get_default_dtype())
-    else:
-        raise NotPlain(f"{name!r} is logged as a {type(value).__name__}")
-    if made.numel() != 1:
-        raise NotPlain(f"{name!r} is logged as a tensor {list(made.shape)}")
-    return made.squeeze()
 
 
 def _reduction(given: Any) -> str:

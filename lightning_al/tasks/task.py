@@ -82,6 +82,7 @@ class Task(LightningModule):
 
     full_batch = False
     uses_unlabelled = False
+    done_apart = ("measure",)  # of many fits done as one, for each after the step
 
     def __init__(
         self,
@@ -273,6 +274,14 @@ class Task(LightningModule):
             self.log(
                 f"{stage}/{name}", metric, on_step=False, on_epoch=True, metric_attribute=place
             )
+
+    def on_validation_epoch_start(self) -> None:
+        """Have the metrics at hand before the first batch."""
+        self._metrics("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Have the metrics at hand before the first batch."""
+        self._metrics("test")
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Feed the validation metrics."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from lightning_al.fits.lean import lean_fit, lean_test
+import numpy as np
+import torch
+
+from lightning_al.fits.lean import falling_back, lean_test
 from lightning_al.fits.lean_trainer import LeanTrainer
+from lightning_al.fits.plain import why_not_plain
+from lightning_al.fits.recipe import quietly
 from lightning_al.fits.recorder import NotPlain
 from lightning_al.randomness import seeded
+from lightning_al.ranks.ranks import ALONE
 
-from .member import Member
+from .loop import Loop
+from .member import DoesApart, Member
+from .replica import Replica
 
-__all__ = ["fit_stack", "test_stack"]
+__all__ = ["fit_stack", "fit_together", "test_stack"]
 
 
 def fit_stack(members: Sequence[Member]) -> list[LeanTrainer | Exception]:
@@ -25,20 +35,40 @@ def fit_stack(members: Sequence[Member]) -> list[LeanTrainer | Exception]:
         float64), or the ``ValueError`` of one that diverged.
 
     Raises:
-        NotPlain: they cannot be fitted together; the message says why.
+        NotPlain: they cannot be fitted together; the message says why. Modules and callbacks may
+            have been trained by then: what is fitted instead is built anew.
     """
-    found: list[LeanTrainer | Exception] = []
     for each in members:
-        where = {"seed": each.seed, "round": each.round}
-        try:
-            found.append(
-                lean_fit(each.module, each.recipe, each.datamodule, each.trainer, **where)
-            )
-        except NotPlain:
-            raise
-        except ValueError as error:
-            found.append(error)
-    return found
+        if why := why_not_plain(each.module, each.trainer, each.datamodule, ALONE):
+            raise NotPlain(why)
+    return fit_together(members)
+
+
+def fit_together(members: Sequence[Member]) -> list[LeanTrainer | Exception]:
+    """:func:`fit_stack` without a look at whether it can be done."""
+    replicas = [Replica(member) for member in members]
+    first = members[0].module
+    loop = Loop(replicas, first.done_apart if isinstance(first, DoesApart) else ())
+    with falling_back(), seeded(members[0].seed, members[0].round, "fit"), quietly(), _undrawn():
+        loop.fit()
+    return [loop.errors.get(i, replica.trainer) for i, replica in enumerate(replicas)]
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Nobody draws from the global state inside: it would stand elsewhere in a fit alone.
+
+    Raises:
+        NotPlain: somebody did.
+    """
+
+    def states() -> str:
+        return str([torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()])
+
+    before = states()
+    yield
+    if states() != before:
+        raise NotPlain("a hook draws random numbers")
 
 
 def test_stack(members: Sequence[Member], fits: Sequence[LeanTrainer]) -> list[dict[str, float]]:

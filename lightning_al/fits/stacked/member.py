@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lightning_al.fits.recipe import Recipe
 
-__all__ = ["Member"]
+__all__ = ["DoesApart", "Member"]
+
+
+@runtime_checkable
+class DoesApart(Protocol):
+    """A module some of whose methods are called by its steps, and done for each replica after them.
+
+    They take raw outputs or targets, return nothing, and may look at numbers, as metrics do.
+    """
+
+    done_apart: Sequence[str]
 
 
 @dataclass(frozen=True)
