@@ -15,7 +15,7 @@ from lightning_al.randomness import seeded
 from .lightning import Engine
 from .recipe import Recipe
 
-__all__ = ["probe", "same"]
+__all__ = ["probe", "same", "short"]
 
 BATCHES, EPOCHS = 2, 2
 
@@ -45,7 +45,7 @@ def probe(
         round: whose first batches these are.
     """
     found = []
-    with _short(trainer), warnings.catch_warnings():
+    with short(trainer), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for engine, module in zip(engines, modules, strict=True):
             data = datamodule.restricted(None)
@@ -77,7 +77,7 @@ def _shown(
 
 
 @contextmanager
-def _short(trainer: Any) -> Iterator[None]:
+def short(trainer: Any) -> Iterator[None]:
     """Inside, a Trainer is one for a few batches, without callbacks."""
     loops = trainer.fit_loop
     names = [f"limit_{kind}_batches" for kind in ("train", "val", "test")]

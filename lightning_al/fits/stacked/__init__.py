@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .engine import fit_stack, test_stack
+from .judging import Verdict
 from .member import Member
 
-__all__ = ["Member", "fit_stack", "test_stack"]
+__all__ = ["Member", "Verdict", "fit_stack", "test_stack"]

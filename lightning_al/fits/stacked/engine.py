@@ -11,12 +11,12 @@ import torch
 
 from lightning_al.fits.lean import falling_back, lean_test
 from lightning_al.fits.lean_trainer import LeanTrainer
-from lightning_al.fits.plain import why_not_plain
 from lightning_al.fits.recipe import quietly
 from lightning_al.fits.recorder import NotPlain
 from lightning_al.randomness import seeded
-from lightning_al.ranks.ranks import ALONE
 
+from .facts import LEAST, why_not_stacked
+from .judging import Verdict
 from .loop import Loop
 from .member import DoesApart, Member
 from .replica import Replica
@@ -24,23 +24,30 @@ from .replica import Replica
 __all__ = ["fit_stack", "fit_together", "test_stack"]
 
 
-def fit_stack(members: Sequence[Member]) -> list[LeanTrainer | Exception]:
+def fit_stack(
+    members: Sequence[Member], verdict: Verdict | None = None
+) -> list[LeanTrainer | Exception]:
     """Fit all members; of each the trainer that its module then has, or its own error.
 
     Args:
         members: with as many labelled items each; replicas of one module.
+        verdict: of the stacks of this cell, so that their modules are tried once; a new one by
+            default.
 
     Returns:
         What :func:`lightning_al.fits.lean.lean_fit` gives of each alone, to rounding (1e-9 of
         float64), or the ``ValueError`` of one that diverged.
 
     Raises:
-        NotPlain: they cannot be fitted together; the message says why. Modules and callbacks may
-            have been trained by then: what is fitted instead is built anew.
+        NotPlain: they cannot be fitted together, or it would gain nothing; the message says why.
+            Modules and callbacks may have been trained by then: what is fitted instead is built
+            anew.
     """
-    for each in members:
-        if why := why_not_plain(each.module, each.trainer, each.datamodule, ALONE):
-            raise NotPlain(why)
+    if len(members) < LEAST:
+        raise NotPlain(f"{len(members)} at a time, and stacking pays from {LEAST} on")
+    verdict = Verdict() if verdict is None else verdict
+    if why := why_not_stacked(members) or verdict.of(members, fit_together):
+        raise NotPlain(why)
     return fit_together(members)
 
 
