@@ -56,7 +56,7 @@ def bench(fits: str, seeds: int, rounds: int) -> None:
 
     root = Path(tempfile.mkdtemp())
     try:
-        for outcome in run_in_process(bench_of(grid(fits, seeds, rounds)).runs, root):
+        for outcome in run_in_process(bench_of(grid(fits, seeds, rounds)).units(), root):
             if outcome["status"] != "done" or len(outcome["rows"]) != rounds:
                 raise RuntimeError(f"a run did not end: {outcome['error']}")
     finally:

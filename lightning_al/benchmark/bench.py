@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from .engines import on_ray
 from .grid import BenchConfig
+from .groups import Unit, units_of
 from .results import Results
 from .run_spec import RunSpec
 from .workers import run_in_process, run_on_workers
@@ -45,7 +46,8 @@ def run_bench(
         workers: processes on this machine (engine "local"); 0 stays in this one, for debugging.
         engine: "local" or "ray".
         address: of a Ray cluster.
-        specs: the runs of this call; by default all of the benchmark.
+        specs: the runs of this call; by default all of the benchmark. Runs that are fitted together
+            are done together: those of their groups come along.
         retry_failed: do runs again that are recorded as failed.
         keep_checkpoints: leave the last checkpoint of each run.
         progress: show a bar.
@@ -59,19 +61,35 @@ def run_bench(
     results.describe(bench)
     mine = list(bench.runs if specs is None else specs)
     ended = results.outcomes()
-    left = [s for s in mine if not _done(ended.get(s.run_id), retry_failed)]
+    left = _left(bench, mine, ended, retry_failed)
     coming: Iterable[dict[str, Any]]
     if engine == "ray":
         coming = on_ray(left, results.root, address=address, keep=keep_checkpoints)
     else:
         coming = _here(left, results.root, workers, keep_checkpoints)
-    _collect(coming, results, len(mine), len(left), progress)
+    _collect(coming, results, len(mine), sum(map(len, left)), progress)
     return results.write_table(s.run_id for s in bench.runs)
 
 
-def _here(
-    left: Sequence[RunSpec], root: Path, workers: int, keep: bool
-) -> Iterable[dict[str, Any]]:
+def _left(
+    bench: BenchConfig,
+    mine: Sequence[RunSpec],
+    ended: Mapping[str, Mapping[str, Any]],
+    retry_failed: bool,
+) -> list[Unit]:
+    """What is to be done: runs with the others of their groups, and failed ones again, alone."""
+    found: list[Unit] = []
+    for unit in units_of(mine, bench.groups):
+        found.append(tuple(spec for spec in unit if spec.run_id not in ended))
+    asked, runs = {spec.run_id for spec in mine}, sum(map(len, found))
+    if more := runs - sum(run_id not in ended for run_id in asked):
+        log.info("%d runs more are done: they are fitted together with those asked for", more)
+    if retry_failed:
+        found += [(s,) for s in mine if ended.get(s.run_id, {}).get("status") == "failed"]
+    return [unit for unit in found if unit]
+
+
+def _here(left: Sequence[Unit], root: Path, workers: int, keep: bool) -> Iterable[dict[str, Any]]:
     if not left:
         return ()
     if workers == 0:
@@ -79,14 +97,11 @@ def _here(
     return run_on_workers(left, root, workers, keep)
 
 
-def _done(outcome: dict[str, Any] | None, retry_failed: bool) -> bool:
-    return outcome is not None and not (retry_failed and outcome["status"] == "failed")
-
-
 def _collect(
     coming: Iterable[dict[str, Any]], results: Results, total: int, left: int, progress: bool
 ) -> None:
-    bar = tqdm(total=total, initial=total - left, unit="run", disable=not (progress and total))
+    whole, silent = max(total, left), not (progress and total)
+    bar = tqdm(total=whole, initial=whole - left, unit="run", disable=silent)
     failed = 0
     with bar:
         for outcome in coming:

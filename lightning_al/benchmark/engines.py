@@ -7,24 +7,27 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from .execute import ONE_THREAD, execute, lost
-from .run_spec import RunSpec
+from .execute import ONE_THREAD, lost
+from .groups import Unit
+from .unit import outcomes_of
 
 __all__ = ["on_ray", "shard", "slurm_script"]
 
+T = TypeVar("T")
+
 
 def on_ray(
-    specs: Sequence[RunSpec], root: Path, *, address: str | None = None, keep: bool = False
+    units: Sequence[Unit], root: Path, *, address: str | None = None, keep: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Do the runs as Ray tasks of one CPU each; outcomes in the order in which they end.
+    """Do each unit as a Ray task of one CPU; outcomes in the order in which they end.
 
     Run folders lie on the machine that did the run; where the machines share ``root``, a killed
     benchmark goes on inside its runs.
 
     Args:
-        specs: the runs.
+        units: groups of runs, and runs alone.
         root: folder of the benchmark.
         address: of a cluster; by default the one that ``RAY_ADDRESS`` names, else a local one.
         keep: leave checkpoints.
@@ -49,29 +52,32 @@ def on_ray(
         )
     task = ray.remote(num_cpus=1, max_retries=2)(_ray_task)
     try:
-        left = [task.remote(spec, str(root), keep) for spec in specs]
-        of = {ref: spec for ref, spec in zip(left, specs, strict=True)}
-        while left:
-            done, left = ray.wait(left, num_returns=1)
+        of = {task.remote(unit, str(root), keep): unit for unit in units}
+        while of:
+            (ref,), _ = ray.wait(list(of), num_returns=1)
+            unit = of.pop(ref)
             try:
-                yield ray.get(done[0])
+                yield from ray.get(ref)
             except ray.exceptions.RayError as error:
+                if len(unit) > 1:  # whichever of them it was: each by itself
+                    of |= {task.remote((spec,), str(root), keep): (spec,) for spec in unit}
+                    continue
                 first = (str(error).strip() or "no message").splitlines()[0]
-                yield lost(of[done[0]], f"{type(error).__name__}: {first}")
+                yield lost(unit[0], f"{type(error).__name__}: {first}")
     finally:
         if started:
             ray.shutdown()
 
 
-def _ray_task(spec: RunSpec, root: str, keep: bool) -> dict[str, Any]:
+def _ray_task(unit: Unit, root: str, keep: bool) -> list[dict[str, Any]]:
     import torch
 
     torch.set_num_threads(1)
-    return execute(spec, Path(root), keep=keep)
+    return list(outcomes_of(unit, Path(root), keep))
 
 
-def shard(specs: Sequence[RunSpec], which: str) -> Sequence[RunSpec]:
-    """The part ``i/n`` of the runs: those at places i, i + n, ... (0 <= i < n).
+def shard(units: Sequence[T], which: str) -> Sequence[T]:
+    """The part ``i/n`` of what is handed out: that at places i, i + n, ... (0 <= i < n).
 
     Raises:
         ValueError: not of that form.
@@ -82,7 +88,7 @@ def shard(specs: Sequence[RunSpec], which: str) -> Sequence[RunSpec]:
         i, n = -1, 0
     if not 0 <= i < n:
         raise ValueError(f"a shard is `i/n` with 0 <= i < n, such as 0/8, got {which!r}")
-    return specs[i::n]
+    return units[i::n]
 
 
 def slurm_script(words: Sequence[str], tasks: int, workers: int, root: Path) -> str:

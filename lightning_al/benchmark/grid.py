@@ -22,6 +22,7 @@ from lightning_al.strategies import resolve
 
 from .areas import AREAS
 from .ceilings import Entry, ceilings
+from .groups import Unit, groups_of, units_of
 from .run_spec import AXES, RunSpec, override
 from .study import study_of
 
@@ -48,6 +49,7 @@ class BenchConfig:
         title: for the report.
         study: what a paper adds to the report and says of the results: a name of
             :data:`.study.STUDIES`, or such with arguments; None for nothing.
+        groups: those of its whole grid, whichever of its runs these are.
     """
 
     runs: Sequence[RunSpec]
@@ -56,6 +58,11 @@ class BenchConfig:
     reference: str = "random"
     title: str = ""
     study: str | Mapping[str, Any] | None = None
+    groups: Sequence[Unit] = ()
+
+    def units(self) -> list[Unit]:
+        """What is handed out to do the runs: groups that they are of, and runs alone."""
+        return units_of(self.runs, self.groups)
 
     def facts(self) -> dict[str, Any]:
         """What a report needs to know beside the results."""
@@ -125,6 +132,7 @@ def bench_of(
         reference=given.get("reference", "random"),
         title=given.get("title", name),
         study=given.get("study"),
+        groups=groups_of(tuple(runs.values())),
     )
     if study is not None:
         study.check(bench.runs)

@@ -1,8 +1,9 @@
 """Persistent worker processes on this machine, one torch thread each.
 
-The parent hands out runs and writes their outcomes. A worker that dies is replaced and its run is
-given out again, which goes on from its journal; a run that has killed several workers is recorded
-as failed. Workers end when their parent is gone.
+The parent hands out runs, and groups of them that are fitted together, and writes their outcomes.
+A worker that dies is replaced, and its runs are given out again: they go on from their journals.
+Those of a group that has killed several workers are given out one by one then, and one that does so
+alone is recorded as failed. Workers end when their parent is gone.
 """
 
 from __future__ import annotations
@@ -20,31 +21,32 @@ from typing import Any
 
 from lightning_al.ranks.orphans import children_watch_this_process, die_with_parent
 
-from .execute import ONE_THREAD, execute, lost
-from .run_spec import RunSpec
+from .execute import ONE_THREAD, lost
+from .groups import Unit
+from .unit import outcomes_of
 
 __all__ = ["run_in_process", "run_on_workers"]
 
-LIVES = 3  # workers that one run may take down before it counts as failed
+LIVES = 3  # workers that runs may take down before they are given out alone, and then fail
 
 
 def run_in_process(
-    specs: Sequence[RunSpec], root: Path, keep: bool = False
+    units: Sequence[Unit], root: Path, keep: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Do the runs one after another in this process; outcomes as they come."""
-    for spec in specs:
-        yield execute(spec, root, keep=keep)
+    """Do one after another in this process; outcomes as they come."""
+    for unit in units:
+        yield from outcomes_of(unit, root, keep)
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
     line: Connection
-    spec: RunSpec | None = None
+    unit: Unit = ()  # what it was given, without the runs that ended
 
 
 def run_on_workers(
-    specs: Sequence[RunSpec], root: Path, workers: int, keep: bool = False
+    units: Sequence[Unit], root: Path, workers: int, keep: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Do the runs on ``workers`` processes; outcomes in the order in which they end.
 
@@ -53,9 +55,9 @@ def run_on_workers(
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    team = _Team(root, keep, deque(specs))
+    team = _Team(root, keep, deque(units))
     try:
-        for _ in range(min(workers, len(specs))):
+        for _ in range(min(workers, len(units))):
             team.hire()
         while team.members:
             yield from team.listen()
@@ -67,7 +69,7 @@ def run_on_workers(
 class _Team:
     root: Path
     keep: bool
-    waiting: deque[RunSpec]
+    waiting: deque[Unit]
     members: dict[int, _Worker] = field(default_factory=dict)  # by sentinel
     deaths: dict[str, int] = field(default_factory=dict)  # by run id
 
@@ -83,12 +85,12 @@ class _Team:
         self._give(worker)
 
     def _give(self, worker: _Worker) -> None:
-        worker.spec = self.waiting.popleft() if self.waiting else None
+        worker.unit = self.waiting.popleft() if self.waiting else ()
         try:
-            worker.line.send(worker.spec)
+            worker.line.send(worker.unit)
         except (BrokenPipeError, OSError):
             return  # it died: its sentinel says so
-        if worker.spec is None:
+        if not worker.unit:
             self._release(worker)
 
     def _release(self, worker: _Worker) -> None:
@@ -108,26 +110,31 @@ class _Team:
             except (EOFError, OSError):
                 outcome = None
             if outcome is not None:
+                ended = outcome["run_id"]
+                worker.unit = tuple(spec for spec in worker.unit if spec.run_id != ended)
                 yield outcome
-                self._give(worker)
+                if not worker.unit:
+                    self._give(worker)
             elif worker.process.sentinel in self.members:
                 yield from self._buried(worker)
 
     def _buried(self, worker: _Worker) -> Iterator[dict[str, Any]]:
-        """A worker died: its run goes back, or counts as failed; another takes its place."""
+        """A worker died: its runs go back, or count as failed; another takes its place."""
         worker.process.kill()  # its line may be closed before it is gone
         self._release(worker)
-        spec = worker.spec
-        if spec is not None:
+        for spec in worker.unit:
             self.deaths[spec.run_id] = self.deaths.get(spec.run_id, 0) + 1
-            if self.deaths[spec.run_id] < LIVES:
-                self.waiting.appendleft(spec)
-            else:
-                why = (
-                    f"its worker died {LIVES} times, last with exit code "
-                    f"{worker.process.exitcode} (-9: killed, often for want of memory)"
-                )
-                yield lost(spec, why, os.uname().nodename, worker.process.pid)
+        died = max((self.deaths[spec.run_id] for spec in worker.unit), default=0)
+        if worker.unit and died < LIVES:
+            self.waiting.appendleft(worker.unit)
+        elif len(worker.unit) > 1:  # whichever of them it was: each by itself
+            self.waiting.extendleft((spec,) for spec in reversed(worker.unit))
+        elif worker.unit:
+            why = (
+                f"its worker died {died} times, last with exit code {worker.process.exitcode} "
+                "(-9: killed, often for want of memory)"
+            )
+            yield lost(worker.unit[0], why, os.uname().nodename, worker.process.pid)
         if self.waiting:
             self.hire()
 
@@ -164,12 +171,13 @@ def _work(line: Connection, root: Path, keep: bool) -> None:
     torch.set_num_threads(1)
     while True:
         try:
-            spec = line.recv()
+            unit = line.recv()
         except (EOFError, OSError, KeyboardInterrupt):
             return
-        if spec is None:
+        if not unit:
             return
         try:
-            line.send(execute(spec, root, keep=keep))
+            for outcome in outcomes_of(unit, root, keep):
+                line.send(outcome)
         except (BrokenPipeError, KeyboardInterrupt):
             return

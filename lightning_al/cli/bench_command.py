@@ -48,14 +48,15 @@ def bench_command(words: Sequence[str]) -> pd.DataFrame | list[RunSpec] | Path:
     if known.engine == "slurm":
         Results(root).describe(bench)
         return _write_script(root, words, known.tasks, known.workers)
-    specs = list(shard(bench.runs, known.shard)) if known.shard else list(bench.runs)
+    units = bench.units()
+    mine = shard(units, known.shard) if known.shard else units
     frame = run_bench(
         bench,
         root,
         workers=known.workers,
         engine=known.engine,
         address=known.address,
-        specs=[] if known.collect else specs,
+        specs=[] if known.collect else [spec for unit in mine for spec in unit],
         retry_failed=known.retry_failed,
         keep_checkpoints=known.keep_checkpoints,
         progress=not known.quiet,
@@ -89,7 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--engine", choices=ENGINES, default="local", help="where the runs are done")
     add("--address", help="of a Ray cluster; a local one by default")
     add("--tasks", type=at_least(1), default=8, help="tasks of the SLURM array (engine slurm)")
-    add("--shard", metavar="I/N", help="do the runs I, I+N, ... only (what the array's tasks do)")
+    add(
+        "--shard",
+        metavar="I/N",
+        help="do the runs I, I+N, ... only (what the array's tasks do); "
+        "runs that are fitted together count as one",
+    )
     add("--collect", action="store_true", help="do nothing new, only write the table")
     add("--retry-failed", action="store_true", help="do failed runs again")
     add("--keep-checkpoints", action="store_true", help="keep the last one of each run")

@@ -246,7 +246,7 @@ class RunPlan:
         "auto, lean where it can",
         "lightning",
         identity=False,
-        check=word("lightning", "lean", "auto"),
+        check=word("lightning", "lean", "stacked", "auto"),
     )
     threads: int | str = option(
         "threads of torch in fits and scoring passes: a number, or auto, for those that you gave "

@@ -94,12 +94,12 @@ def test_a_script_for_an_array_makes_the_folder_a_benchmarks(tmp_path):
 
 
 def test_a_run_that_failed_before_its_first_line_can_be_done_again(tmp_path, monkeypatch):
-    bench, real = bench_of(SMALL), executing._run
-    monkeypatch.setattr(executing, "_run", lambda *_: 1 / 0)
+    bench, real = bench_of(SMALL), executing._opened
+    monkeypatch.setattr(executing, "_opened", lambda *_: 1 / 0)
     assert run_bench(bench, tmp_path, **QUIET)["status"].tolist() == ["failed"]
     (told,) = tmp_path.glob("errors/*.txt")
     assert "ZeroDivisionError" in told.read_text()
-    monkeypatch.setattr(executing, "_run", real)
+    monkeypatch.setattr(executing, "_opened", real)
     again = run_bench(bench, tmp_path, retry_failed=True, **QUIET)
     assert set(again["status"]) == {"done"}
 
