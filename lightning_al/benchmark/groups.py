@@ -16,7 +16,7 @@ from typing import Any
 from lightning_al.identity import digest
 from lightning_al.spec import find
 
-from .run_spec import RunSpec
+from .run_spec import AXES, RunSpec
 
 __all__ = ["MOST", "Unit", "groups_of", "units_of"]
 
@@ -84,8 +84,8 @@ def _cell(spec: RunSpec) -> str:
     """What the runs of a group have in common."""
     config = {k: v for k, v in copy.deepcopy(dict(spec.config)).items() if k not in ASIDE}
     (config["data"].get("init_args") or {}).pop("split_seed", None)
-    fold = spec.place["fold"]
-    return digest({"config": config, "fold": fold, "start": spec.place["start"]})
+    place = {axis: spec.place[axis] for axis in AXES if axis not in ("strategy", "seed")}
+    return digest({"config": config, "place": place})
 
 
 def _packed(blocks: Sequence[Sequence[RunSpec]]) -> list[Unit]:

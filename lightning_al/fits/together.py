@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,12 +113,14 @@ def _stacked(pairs: Sequence[tuple[Asked, Begun]], clock: float) -> list[Fitted 
         why = _told(reason)
         return [None if asked.known else asked.alone(why) for asked, _ in pairs]
     seconds = (time.perf_counter() - clock) / len(pairs)
-    well = [i for i, each in enumerate(used) if not isinstance(each, Exception)]
+    fits: Mapping[int, Any] = {
+        i: each for i, each in enumerate(used) if not isinstance(each, Exception)
+    }
     tested: dict[int, dict[str, float]] = {}
     try:
         with at(threads):
-            found = test_stack([members[i] for i in well], [used[i] for i in well])
-        tested = dict(zip(well, found, strict=True))
+            found = test_stack([members[i] for i in fits], list(fits.values()))
+        tested = dict(zip(fits, found, strict=True))
     except Exception as reason:  # each is tested by itself
         log.info("the stack is tested one by one: %s", _told(reason))
     names = [asked.run for asked, _ in pairs]
@@ -128,8 +130,9 @@ def _stacked(pairs: Sequence[tuple[Asked, Begun]], clock: float) -> list[Fitted 
         if isinstance(each, Exception):
             return each
         made = asked.end(begun, each, tested.get(i), seconds)
-        stacked = isinstance(made, Fitted) and made.backend == STACKED.name
-        return replace(made, stack=names) if stacked else made
+        if isinstance(made, Fitted) and made.backend == STACKED.name:
+            return replace(made, stack=names)
+        return made
 
     return [None if a.known else came(i, a, b) for i, (a, b) in enumerate(pairs)]
 

@@ -1,0 +1,274 @@
+"""Runs in lock-step: each ends as it does alone, whatever happens to the others."""
+
+import json
+import shutil
+from contextlib import suppress
+
+import pandas as pd
+import pytest
+import torch
+from helpers import small
+from helpers import stack_parts as parts
+from helpers.bench_parts import settled
+
+from lightning_al.benchmark import lockstep
+from lightning_al.benchmark.bench import run_bench
+from lightning_al.benchmark.execute import execute
+from lightning_al.benchmark.grid import bench_of
+from lightning_al.benchmark.lockstep import in_lockstep
+from lightning_al.journal import journal
+from lightning_al.journal.journal import read_journal
+from lightning_al.journal.lock import FolderLock
+
+QUIET = {"progress": False, "workers": 0}
+EARLY = [
+    {
+        "class_path": "pytorch_lightning.callbacks.EarlyStopping",
+        "init_args": {"monitor": "val/nll", "patience": 1},
+    },
+]
+
+
+def lines(root, spec):
+    return read_journal(root / "runs" / spec.run_id / "journal.jsonl")[0]
+
+
+def fits(root, spec):
+    return [line for line in lines(root, spec) if line["event"] == "fitted"]
+
+
+def told(outcome):
+    """What an outcome says that does not depend on who fitted, and when."""
+    rows = [
+        {k: v for k, v in row.items() if not k.startswith("seconds")} for row in outcome["rows"]
+    ]
+    return {"status": outcome["status"], "error": outcome["error"], "rows": rows}
+
+
+def alone(specs, root):
+    """What comes of runs that are done one after another."""
+    return {spec.run_id: execute(spec, root, keep=True) for spec in specs}
+
+
+def together(specs, root, **more):
+    return {outcome["run_id"]: outcome for outcome in in_lockstep(specs, root, keep=True, **more)}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"weights": "warm", "strategies": ["badge", "k-center"]},
+        {
+            "restore": "last",
+            "data": {"val": 0.2},
+            "trainer": {"max_epochs": 6, "accelerator": "cpu", "devices": 1, "callbacks": EARLY},
+        },
+    ],
+    ids=["plain", "warm", "stopped early"],
+)
+def test_runs_in_lockstep_end_as_they_do_alone(given, tmp_path):
+    (group,) = bench_of(parts.settings(**given)).groups
+    left = together(group, tmp_path / "stack")
+    twins = alone(group, tmp_path / "alone")
+    assert list(left) == [spec.run_id for spec in group]
+    for spec in group:
+        assert left[spec.run_id]["status"] == "done", left[spec.run_id]["error"]
+        assert parts.same_numbers(told(left[spec.run_id]), told(twins[spec.run_id]))
+        assert [line["backend"] for line in fits(tmp_path / "stack", spec)] == ["stacked"] * 3
+        names = [other.run_id for other in group]
+        assert all(line["stack"] == names for line in fits(tmp_path / "stack", spec))
+        mine, twin = (
+            torch.load(tmp_path / k / "runs" / spec.run_id / "checkpoints/round-002.ckpt")
+            for k in ("stack", "alone")
+        )
+        for name, value in mine["state_dict"].items():
+            torch.testing.assert_close(value, twin["state_dict"][name], rtol=1e-9, atol=1e-9)
+
+
+def test_a_run_whose_fit_diverges_leaves_the_others(tmp_path):
+    """Random choices take such items sooner or later, or never."""
+    specs = bench_of(parts.settings(seeds=6, strategies=["random"], data={"spoilt": 2})).runs
+    left, twins = together(specs, tmp_path / "stack"), alone(specs, tmp_path / "alone")
+    failed = [s.run_id for s in specs if left[s.run_id]["status"] == "failed"]
+    assert 0 < len(failed) < len(specs)
+    for spec in specs:
+        assert parts.same_numbers(told(left[spec.run_id]), told(twins[spec.run_id]))
+    for run_id in failed:
+        assert "diverged" in left[run_id]["error"]
+        assert (tmp_path / "stack" / "errors" / f"{run_id}.txt").exists()
+    stacks = {tuple(line["stack"]) for s in specs for line in fits(tmp_path / "stack", s)}
+    assert tuple(s.run_id for s in specs) in stacks
+    assert any(not set(failed) & set(stack) for stack in stacks)  # the others, afterwards
+
+
+def test_a_strategy_that_fails_is_its_own_runs(tmp_path):
+    (group,) = bench_of(parts.settings(seeds=2, strategies=["random", "bald"])).groups
+    left = together(group, tmp_path)
+    for spec in group:
+        bald = spec.place["strategy"] == "bald"
+        assert left[spec.run_id]["status"] == ("failed" if bald else "done")
+
+
+def test_runs_with_other_numbers_of_labels_are_other_stacks(tmp_path):
+    oracle = {"class_path": "AbstainingOracle", "init_args": {"rate": 0.4}}
+    (group,) = bench_of(parts.settings(seeds=4, strategies=["random"], oracle=oracle)).groups
+    left, twins = together(group, tmp_path / "stack"), alone(group, tmp_path / "alone")
+    by_round = {}
+    for spec in group:
+        assert parts.same_numbers(told(left[spec.run_id]), told(twins[spec.run_id]))
+        for line in fits(tmp_path / "stack", spec):
+            stacks = by_round.setdefault(line["round"], {})
+            stacks.setdefault(line["n_labelled"], []).append(line["stack"])
+            assert spec.run_id in line["stack"]
+    for stacks in by_round.values():  # as many labels: one stack; else another
+        assert all(len(found) == len(found[0]) for found in stacks.values())
+        assert all(found == [found[0]] * len(found) for found in stacks.values())
+    assert max(map(len, by_round.values())) > 1
+
+
+def test_what_is_no_stack_is_fitted_one_by_one_and_the_journal_says_why(tmp_path, monkeypatch):
+    def no_stack(members):
+        raise lockstep_not_plain("a layer that remembers")
+
+    from lightning_al.fits import together as fitting
+    from lightning_al.fits.recorder import NotPlain as lockstep_not_plain
+
+    monkeypatch.setattr(fitting, "fit_stack", no_stack)
+    (group,) = bench_of(parts.settings(seeds=2, strategies=["margin"])).groups
+    left, twins = together(group, tmp_path / "stack"), alone(group, tmp_path / "alone")
+    for spec in group:
+        assert told(left[spec.run_id]) == told(twins[spec.run_id])
+        found = fits(tmp_path / "stack", spec)
+        assert [line["backend"] for line in found] == ["lean"] * 3
+        assert [line.get("reason") for line in found] == ["a layer that remembers", None, None]
+        assert not any("stack" in line for line in found)
+
+
+def test_a_group_of_which_another_process_holds_a_run_is_left_to_it(tmp_path):
+    (group,) = bench_of(parts.settings(seeds=2, strategies=["margin"], budget=4)).groups
+    held = tmp_path / "runs" / group[1].run_id
+    held.mkdir(parents=True)
+    lock = FolderLock(held)
+    found = together(group, tmp_path, patience=0)
+    assert [each["status"] for each in found.values()] == ["busy"] * len(group)
+    lock.release()
+    found = together(group, tmp_path, patience=0)
+    assert [each["status"] for each in found.values()] == ["done"] * len(group)
+
+
+# --- cut off -------------------------------------------------------------------------------------
+
+
+class Cut(BaseException):
+    """The process ends here."""
+
+
+def cut_at(place, event, moment):
+    """A hook of the journal that ends the process at the so-manieth line of a kind."""
+    count = iter(range(10**6))
+
+    def hook(when, what):
+        if (when, what) == (moment, event) and next(count) == place:
+            raise Cut
+
+    return hook
+
+
+def whole(group, root):
+    """What all runs of a group leave."""
+    return {spec.run_id: small.outcome(root / "runs" / spec.run_id) for spec in group}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    root = tmp_path_factory.mktemp("unbroken")
+    (group,) = bench_of(parts.settings(seeds=2, budget=4, weights="warm")).groups
+    return group, together(group, root), whole(group, root)
+
+
+@pytest.mark.parametrize("moment", ["before-write", "after-sync"])
+@pytest.mark.parametrize(
+    ("event", "places"),
+    [("start", (2,)), ("fitted", (0, 1, 3, 5, 7)), ("labelled", (1,)), ("committed", (2, 5))],
+)
+def test_cut_off_at_a_line_a_group_goes_on_as_if_nothing_had_been(
+    event, places, moment, unbroken, tmp_path, monkeypatch
+):
+    group, outcomes, expected = unbroken
+    for place in places:
+        root = tmp_path / str(place)
+        ended = {}
+        monkeypatch.setattr(journal, "fault_hook", cut_at(place, event, moment))
+        with suppress(Cut):
+            for outcome in in_lockstep(group, root, keep=True):
+                ended[outcome["run_id"]] = outcome
+        assert len(ended) < len(group)
+        monkeypatch.setattr(journal, "fault_hook", journal._no_hook)
+        done_before = {name: whole([s], root) for s in group if (name := s.run_id) in ended}
+        left = [spec for spec in group if spec.run_id not in ended]
+        ended |= together(left, root)
+        assert whole(group, root) == expected
+        for name, before in done_before.items():
+            assert before[name] == expected[name]
+        assert {k: told(v) for k, v in ended.items()} == {k: told(v) for k, v in outcomes.items()}
+
+
+def test_a_stack_is_made_again_of_all_its_members(unbroken, tmp_path, monkeypatch):
+    """Where some have the line and others not, those who have it take part, and keep theirs."""
+    group, _, expected = unbroken
+    seen = []
+    real = lockstep.fit_together
+
+    def watched(asked):
+        seen.append([(each.run, each.known) for each in asked])
+        return real(asked)
+
+    monkeypatch.setattr(lockstep, "fit_together", watched)
+    monkeypatch.setattr(journal, "fault_hook", cut_at(5, "fitted", "after-sync"))
+    with pytest.raises(Cut):
+        together(group, tmp_path)
+    monkeypatch.setattr(journal, "fault_hook", journal._no_hook)
+    names = [spec.run_id for spec in group]
+    assert seen == [[(name, False) for name in names]] * 2
+    together(group, tmp_path)
+    assert seen[2] == [(name, place < 2) for place, name in enumerate(names)]
+    assert len(seen) == 3
+    assert whole(group, tmp_path) == expected
+
+
+# --- the benchmark -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    root = tmp_path_factory.mktemp("table")
+    bench = bench_of(parts.settings(seeds=2, budget=4))
+    return bench, run_bench(bench, root, **QUIET), root
+
+
+def test_a_run_asked_for_brings_its_group(table, tmp_path):
+    bench, frame, _ = table
+    part = [spec for spec in bench.runs if spec.place["seed"] == 1]
+    found = run_bench(bench, tmp_path, specs=part, **QUIET)
+    pd.testing.assert_frame_equal(settled(found), settled(frame))
+    ended = {path.stem for path in (tmp_path / "outcomes").glob("*.json")}
+    assert ended == {spec.run_id for spec in bench.runs}
+
+
+def test_a_failed_run_is_done_again_alone(table, tmp_path):
+    bench, frame, root = table
+    shutil.copytree(root, tmp_path / "it")
+    failed = bench.runs[1].run_id
+    path = tmp_path / "it" / "outcomes" / f"{failed}.json"
+    before = {p.name: p.read_bytes() for p in path.parent.glob("*.json")}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "status": "failed", "rows": []}))
+    shutil.rmtree(tmp_path / "it" / "runs" / failed)
+    again = run_bench(bench, tmp_path / "it", retry_failed=True, **QUIET)
+    assert parts.same_numbers(
+        json.loads(settled(again).to_json()), json.loads(settled(frame).to_json())
+    )
+    (first, *_) = fits(tmp_path / "it", bench.runs[1])
+    assert "stack" not in first
+    for p in path.parent.glob("*.json"):
+        assert p.name == path.name or p.read_bytes() == before[p.name]
