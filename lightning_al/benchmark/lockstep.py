@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_al.fits.backend import Fitted
-from lightning_al.fits.together import Asked, fit_together
+from lightning_al.fits.stacked import Verdict
+from lightning_al.fits.together import Asked, fit_asked
 from lightning_al.history.trigger import QueryRule
 from lightning_al.journal.lock import FolderBusy
 from lightning_al.rounds.requests import Fit, Write
@@ -110,6 +111,7 @@ class _Group:
     root: Path
     keep: bool
     going: list[_Going] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)  # whether the fits can be one
 
     def open(self, specs: Sequence[RunSpec], patience: float) -> list[dict[str, Any]]:
         """Open all folders; the outcomes of runs that cannot be opened."""
@@ -175,7 +177,7 @@ class _Group:
                 asked.append((going, going.asked()))
             except Exception as error:
                 ended += self._thrown(going, error)
-        came = fit_together([each for _, each in asked])
+        came = fit_asked([each for _, each in asked], self.verdict)
         for (going, _), each in zip(asked, came, strict=True):
             if isinstance(each, Exception) and going.wants:
                 ended += self._thrown(going, each)

@@ -14,10 +14,10 @@ from .backend import FitRequest, Fitted
 from .lean import LEAN
 from .lightning import Begun, Engine, LightningFits
 from .recorder import NotPlain
-from .stacked import Member, fit_stack, test_stack
+from .stacked import Member, Verdict, fit_stack, test_stack
 from .thread_count import at
 
-__all__ = ["STACKED", "Asked", "fit_together"]
+__all__ = ["STACKED", "Asked", "fit_asked"]
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +85,14 @@ class Asked:
         return replace(fitted, reason=fitted.reason or why)
 
 
-def fit_together(asked: Sequence[Asked]) -> list[Fitted | Exception | None]:
+def fit_asked(
+    asked: Sequence[Asked], verdict: Verdict | None = None
+) -> list[Fitted | Exception | None]:
     """Fit and test what several runs ask for, as one stack where that can be.
 
     Args:
         asked: with as many labelled items each.
+        verdict: of the stacks of these runs, which is found at the first.
 
     Returns:
         What came of each, its own error where it has one; None of those that were known.
@@ -97,18 +100,20 @@ def fit_together(asked: Sequence[Asked]) -> list[Fitted | Exception | None]:
     clock = time.perf_counter()
     ready = [each.begin() for each in asked]
     pairs = [(a, b) for a, b in zip(asked, ready, strict=True) if isinstance(b, Begun)]
-    found = _stacked(pairs, clock) if pairs else []
+    found = _stacked(pairs, clock, verdict) if pairs else []
     came = iter(found)
     return [next(came) if isinstance(b, Begun) else b for b in ready]
 
 
-def _stacked(pairs: Sequence[tuple[Asked, Begun]], clock: float) -> list[Fitted | Exception | None]:
+def _stacked(
+    pairs: Sequence[tuple[Asked, Begun]], clock: float, verdict: Verdict | None
+) -> list[Fitted | Exception | None]:
     """What came of each that is ready; None of those that were known."""
     members = [asked.member(begun) for asked, begun in pairs]
     threads = pairs[0][0].fits.threads
     try:
         with at(threads):
-            used = fit_stack(members)
+            used = fit_stack(members, verdict)
     except Exception as reason:  # what goes wrong in a stack, a fit alone says better
         why = _told(reason)
         return [None if asked.known else asked.alone(why) for asked, _ in pairs]
