@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .classes import Binary, Classes, Labels
+from .density import Density
 from .numbers import Numbers
 from .places import Places
 from .reading import READINGS, Reading, reading_of
@@ -12,6 +13,7 @@ __all__ = [
     "READINGS",
     "Binary",
     "Classes",
+    "Density",
     "Labels",
     "Numbers",
     "Places",

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from lightning_al.records.predictions import DENSITY
 from lightning_al.registry import Registry
 
 __all__ = ["READINGS", "Reading", "check_fields", "expected", "reading_of"]
@@ -83,7 +84,11 @@ def check_fields(reading: Reading, needs: Collection[str]) -> list[str]:
     wanted = [name for name in needs if name not in ("embedding", "head_input")]
     if missing := [name for name in wanted if name not in reading.gives]:
         mend = ""
-        if "variance" in missing and reading.kind == "regression":
+        if set(missing) & set(DENSITY):
+            mend = (
+                "; whole densities come from DensityRegression, or from a module read as Density()"
+            )
+        elif "variance" in missing and reading.kind == "regression":
             mend = "; a variance comes from Numbers(given='gaussian') or a function that splits"
         raise LookupError(
             f"the strategy needs {missing}, and this {reading.kind} model gives "

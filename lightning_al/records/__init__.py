@@ -22,9 +22,10 @@ from .parts import (
 )
 from .plan import RunPlan
 from .pool import Context, NoBench, Pool
-from .predictions import FIELDS, Predictions
+from .predictions import DENSITY, FIELDS, Predictions
 
 __all__ = [
+    "DENSITY",
     "FIELDS",
     "LABEL_KEYS",
     "Acquisition",

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["FIELDS", "Predictions"]
+__all__ = ["DENSITY", "FIELDS", "Predictions"]
 
-FIELDS = ("probs", "logits", "mean", "variance", "embedding", "head_input")
+DENSITY = ("log_density", "nodes", "weights", "quantiles", "density_samples", "cross_log_density")
+"""Those that only a predictive density has (``readings.Density``)."""
+
+FIELDS = ("probs", "logits", "mean", "variance", *DENSITY, "embedding", "head_input")
 """What a strategy may name in ``needs``."""
 
 
@@ -27,6 +30,12 @@ class Predictions:
     logits: Tensor | None = None  # [N, S, C, *P]
     mean: Tensor | None = None  # [N, S, D]
     variance: Tensor | None = None  # [N, S, D], aleatoric, in squared target units
+    log_density: Tensor | None = None  # [N, S, G] at the nodes, per unit of the target
+    nodes: Tensor | None = None  # [N, G] increasing, in target units
+    weights: Tensor | None = None  # [N, G]: the integral of f is the sum of weights f(nodes)
+    quantiles: Tensor | None = None  # [N, S, Q] at the levels (q + ½) / Q
+    density_samples: Tensor | None = None  # [N, S, M, D]
+    cross_log_density: Tensor | None = None  # [N, S, S, M]: log p_i of sample m of member j
     embedding: Tensor | None = None  # [N, E], features of the run where it has any
     head_input: Tensor | None = None  # [N, E], what the task's last layer reads
     mask: Tensor | None = None  # [N, *P] bool, the places that count; None: all

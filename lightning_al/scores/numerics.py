@@ -5,12 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["check_members", "check_regression", "full", "one_output", "p_log_p"]
+__all__ = ["check_members", "check_regression", "full", "one_output", "p_log_p", "wide"]
 
 
 def full(values: Tensor) -> Tensor:
     """At least float32 (half precision has no room for p log p); float64 stays what it is."""
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+def wide(values: Tensor) -> Tensor:
+    """The same in float64, where the device has it."""
+    return values if values.device.type == "mps" else values.double()
 
 
 def p_log_p(probs: Tensor) -> Tensor:

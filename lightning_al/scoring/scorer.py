@@ -346,7 +346,9 @@ def _refuse_one_member(strategy: Any, batch: Predictions, posterior: Any) -> Non
     """A single member never disagrees with itself: such scores are constant, choices random."""
     if strategy.members == "one" or batch.variance is not None:
         return
-    seen = next((v for v in (batch.probs, batch.logits, batch.mean) if v is not None), None)
+    of_members = (*("probs", "logits", "mean", "log_density", "quantiles"), "density_samples")
+    have = batch.tensors()
+    seen = next((have[name] for name in of_members if name in have), None)
     if seen is not None and seen.shape[1] == 1:
         what = "none was given" if posterior is None else f"{posterior} gives one member"
         raise ValueError(f"the strategy compares the members of a posterior, and {what}: {MENDS}")

@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from lightning_al.networks.network_specs import gives_members
 from lightning_al.readings import Numbers
+from lightning_al.scores.numerics import wide
 
 from .adapter import Adapter
 from .loss_head import LossHead
@@ -246,8 +247,3 @@ class Regression(Task):
         """Noise of the epoch."""
         super().on_train_epoch_end()
         self._take_noise()
-
-
-def wide(values: Tensor) -> Tensor:
-    """The same in float64, where the device has it."""
-    return values if values.device.type == "mps" else values.double()

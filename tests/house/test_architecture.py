@@ -24,7 +24,7 @@ CORE = (
         "threads",
     ),
     ("scores", "measures", "gp", "ranks", "labels"),
-    ("networks",),
+    ("networks", "densities"),
     ("readings",),
     ("posteriors",),
     ("tasks", "policies"),

@@ -1,0 +1,22 @@
+"""Predictive densities as torch distributions, and where to look at them."""
+
+from __future__ import annotations
+
+from .density import PredictiveDensity, Units, midpoints, sobol
+from .gaussian import GaussianDensity
+from .grids import Grid, adaptive_grid, window_grid
+from .mixture import MixtureDensity, PooledDensity, pooled
+
+__all__ = [
+    "GaussianDensity",
+    "Grid",
+    "MixtureDensity",
+    "PooledDensity",
+    "PredictiveDensity",
+    "Units",
+    "adaptive_grid",
+    "midpoints",
+    "pooled",
+    "sobol",
+    "window_grid",
+]
