@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["solve"]
 
 STEPS = 60
-CLOSE = 1e-12  # of the bracket's magnitude
+CLOSE = 1e-14  # of the bracket's magnitude
 
 
 def solve(

@@ -57,8 +57,8 @@ class Density:
         samples: M.
         window: ends of evenly spaced nodes, in the units that the density is made in (those of a
             task's standardised targets); None for nodes that follow the members.
-        linear: how many of R are means that are linear in the last layer, and the variance [n, S,
-            D] that goes with them, for a Laplace approximation; None where there are none.
+        noise: outputs [n, R], of which the first D are means -> the variance [n, D] around them,
+            for a Laplace approximation of the last layer; None where the first are no means.
 
     Raises:
         ValueError: sizes below 2, a window without extent, or an unknown ``given``.
@@ -71,7 +71,7 @@ class Density:
     quantiles: int = 64
     samples: int = 64
     window: tuple[float, float] | None = None
-    linear: tuple[int, Callable[[Tensor], Tensor]] | None = None
+    noise: Callable[[Tensor], Tensor] | None = None
 
     kind: ClassVar[str] = "regression"
     gives: ClassVar[frozenset[str]] = frozenset(
@@ -110,6 +110,27 @@ class Density:
             )
         mean, log_variance = full(raw).chunk(2, dim=2)
         return GaussianDensity(mean, (0.5 * log_variance).exp())
+
+    def means(self, width: int) -> int:
+        """How many of an output's numbers are means; they come first.
+
+        Raises:
+            LookupError: none are.
+        """
+        if self.given == "gaussian":
+            return width // 2
+        if self.noise is None or self.outputs is None:
+            raise LookupError(
+                "a Laplace approximation of the last layer needs outputs that are means, as those "
+                "of the Gaussian head; take MCDropout or an Ensemble"
+            )
+        return self.outputs
+
+    def variance(self, raw: Tensor) -> Tensor:
+        """Variance [n, D] around the means of raw outputs [n, R], in their units."""
+        if self.noise is not None:
+            return self.noise(raw)
+        return raw[:, raw.shape[1] // 2 :].exp()
 
     def fields(self, raw: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
         """Those of the fields above that are needed.
