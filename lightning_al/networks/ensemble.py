@@ -68,6 +68,11 @@ class Ensemble(nn.Module):
         return torch.stack([member(*inputs) for member in self.members], dim=1)
 
     @property
+    def member_count(self) -> int:
+        """S."""
+        return len(self.members)
+
+    @property
     def embedding_layer(self) -> tuple[str, ...] | None:
         """The places of the members' embeddings, relative to this network."""
         places: list[str] = []

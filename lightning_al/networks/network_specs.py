@@ -11,7 +11,15 @@ from lightning_al.registry import Registry
 from lightning_al.spec import read
 from lightning_al.values import whole
 
-__all__ = ["build", "embedding_layer", "gives_members", "needed", "record", "spec_of"]
+__all__ = [
+    "build",
+    "embedding_layer",
+    "gives_members",
+    "member_count",
+    "needed",
+    "record",
+    "spec_of",
+]
 
 NETWORKS: Registry[nn.Module] = Registry("network", contract=nn.Module)
 """Nothing has a short name here: checkpoints hold class paths."""
@@ -80,3 +88,8 @@ def embedding_layer(network: nn.Module) -> str | tuple[str, ...] | None:
 def gives_members(network: Any) -> bool:
     """Whether a network declares that its outputs are those of several members, [n, S, ...]."""
     return bool(getattr(network, "gives_members", False))
+
+
+def member_count(network: Any) -> int:
+    """How many members a network says that it has, each with weights of its own; else 1."""
+    return int(getattr(network, "member_count", 1))

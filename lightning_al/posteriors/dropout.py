@@ -41,18 +41,23 @@ class MCDropout:
     Args:
         members: S.
         per_channel: masks with one entry a channel, for items of varying shapes.
+        least: layers with a smaller probability drop with this one while members are drawn (BALSA's
+            "dual" mode, where a network is trained with less dropout than it is asked with).
     """
 
     members: int = 20
     per_channel: bool = False
+    least: float = 0.0
 
     def __post_init__(self) -> None:
         if self.members < 1:
             raise ValueError(f"MCDropout needs at least 1 member, got {self.members}")
+        if not 0 <= self.least < 1:
+            raise ValueError(f"least is a probability from 0, below 1, got {self.least}")
 
     def start(self, seed: int, round: int) -> DropoutSession:
         """Begin a scoring pass."""
-        return DropoutSession(Masks(seed, round, self.members, self.per_channel))
+        return DropoutSession(Masks(seed, round, self.members, self.per_channel, self.least))
 
 
 class DropoutSession:
@@ -79,7 +84,8 @@ class DropoutSession:
     def per_channel(self) -> DropoutSession:
         """A new session of the same seed and round, with one mask entry a channel."""
         old = self.masks
-        return DropoutSession(Masks(old.seed, old.round, old.members, per_channel=True))
+        masks = Masks(old.seed, old.round, old.members, per_channel=True, least=old.least)
+        return DropoutSession(masks)
 
     def members(
         self,
@@ -110,7 +116,7 @@ class DropoutSession:
     ) -> tuple[Tensor, Tensor | None]:
         """Raw outputs of all members [S, n, ...], and embeddings without dropout."""
         layers = dropout_layers(task)
-        active = {name: layer for name, layer in layers.items() if layer.p > 0}
+        active = {name: layer for name, layer in layers.items() if self.masks.p(layer) > 0}
         if not active:
             off = f"its dropout layers {list(layers)} have p = 0" if layers else "none is there"
             raise ValueError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_al.randomness import generator
-from lightning_al.readings import Binary, Classes, Labels, Numbers, Undeclared
+from lightning_al.readings import Binary, Classes, Density, Labels, Numbers, Undeclared
 
 from .curvature import Full, Kronecker, best_precision
 from .protocol import Drawn, Reader, ShapeFree
@@ -97,12 +97,13 @@ class LaplaceSession(ShapeFree):
         """
         task.eval()
         layer = _last_layer(task, adapter)
-        regression = isinstance(adapter.reading, Numbers)
-        if self.it.closed_form and not regression:
-            raise ValueError("closed_form is for regression; classes need draws")
-        mean = _weights(layer)
         reading = adapter.reading
-        self._rows = reading.means(len(mean)) if isinstance(reading, Numbers) else len(mean)
+        mean = _weights(layer)
+        self._rows = len(mean)
+        if isinstance(reading, Numbers | Density):
+            self._rows = reading.means(len(mean))
+        elif self.it.closed_form:
+            raise ValueError("closed_form is for regression; classes need draws")
         mean = mean[: self._rows]
         size = mean.numel()
         full = self.it.structure == "full" or (self.it.structure == "auto" and size <= LARGEST_FULL)
@@ -134,7 +135,9 @@ class LaplaceSession(ShapeFree):
         Raises:
             LookupError: outputs of which no likelihood is known here.
         """
-        if isinstance(reading, Numbers):
+        if isinstance(reading, Density) and self.it.noise is None:
+            return torch.diag_embed(reading.variance(raw).rsqrt())
+        if isinstance(reading, Numbers | Density):
             return torch.diag_embed(self._noise(task, raw).rsqrt())
         given = "logits" if isinstance(reading, Undeclared) else getattr(reading, "given", "")
         if given == "logits" and isinstance(reading, Classes | Undeclared):

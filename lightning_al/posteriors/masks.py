@@ -35,8 +35,8 @@ class _Drawn:
         return _Drawn(self.scale.to(x), None if self.shift is None else self.shift.to(x))
 
 
-def _affine(layer: _DropoutNd, keep: Tensor) -> _Drawn:
-    p, kept = layer.p, keep.float()
+def _affine(layer: _DropoutNd, p: float, keep: Tensor) -> _Drawn:
+    kept = keep.float()
     if p >= 1:
         return _Drawn(torch.zeros_like(kept), None)
     if not isinstance(layer, ALPHA):
@@ -60,14 +60,26 @@ class Masks:
         round: the round.
         members: S.
         per_channel: one entry a channel for all layers.
+        least: the least probability that a layer drops with.
     """
 
-    def __init__(self, seed: int, round: int, members: int, per_channel: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        round: int,
+        members: int,
+        per_channel: bool = False,
+        least: float = 0.0,
+    ) -> None:
         self.seed, self.round, self.members = seed, round, members
-        self.per_channel = per_channel
+        self.per_channel, self.least = per_channel, least
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.vary = False
         self._drawn: dict[str, _Drawn] = {}
+
+    def p(self, layer: _DropoutNd) -> float:
+        """The probability that a layer drops with."""
+        return max(layer.p, self.least)
 
     def apply(
         self, name: str, layer: _DropoutNd, call: int, x: Tensor, members: range, n: int
@@ -131,9 +143,9 @@ class Masks:
                 torch.rand(
                     shape, generator=generator(self.seed, self.round, "mask", s, name, *more)
                 )
-                >= layer.p
+                >= self.p(layer)
                 for s in range(self.members)
             ]
         )
-        self.shapes[key], self._drawn[key] = shape, _affine(layer, keep)
+        self.shapes[key], self._drawn[key] = shape, _affine(layer, self.p(layer), keep)
         return self._drawn[key]

@@ -14,7 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector
 
 from lightning_al.networks import build, spec_of
-from lightning_al.networks.network_specs import embedding_layer, gives_members, record
+from lightning_al.networks.network_specs import (
+    embedding_layer,
+    gives_members,
+    member_count,
+    record,
+)
 from lightning_al.randomness import generator
 
 from .protocol import Drawn, Reader, ShapeFree
@@ -59,6 +64,11 @@ class SWAGNetwork(nn.Module):
     def gives_members(self) -> bool:
         """Whether the network inside does."""
         return gives_members(self.network)
+
+    @property
+    def member_count(self) -> int:
+        """Of the network inside."""
+        return member_count(self.network)
 
     def forward(self, *inputs: Any) -> Tensor:
         """The network's outputs under the weights that it has now."""

@@ -2,6 +2,7 @@
 
 from .adapter import Adapter
 from .classification import Classification
+from .density_regression import DensityRegression
 from .gaussian_process import GPRegression
 from .gp_classification import GPClassification
 from .gpytorch_regression import GPyTorchRegression
@@ -19,6 +20,7 @@ from .task import Task
 __all__ = [
     "Adapter",
     "Classification",
+    "DensityRegression",
     "GPClassification",
     "GPRegression",
     "GPyTorchRegression",

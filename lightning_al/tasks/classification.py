@@ -90,7 +90,7 @@ class Classification(Task):
         classes: C.
         lr: learning rate.
         weight_decay: of the optimiser.
-        optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
+        optimizer: "adam", "adamw", "nadam" or "sgd" (with momentum 0.9).
         class_weights: C weights of the loss; "balanced" takes them from the labelled set at the
             start of each fit; None for none.
         metrics: those to log, by name or as torchmetrics classes; None for all with a name.

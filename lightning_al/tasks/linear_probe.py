@@ -30,7 +30,7 @@ class LinearProbe(Classification):
         in_features: E; None takes the ``width`` that the features name.
         lr: learning rate.
         weight_decay: of the optimiser.
-        optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
+        optimizer: "adam", "adamw", "nadam" or "sgd" (with momentum 0.9).
         class_weights: C weights of the loss; "balanced" takes them from the labelled set.
         metrics: those to log, by name or as torchmetrics classes; None for all with a name.
 

@@ -21,6 +21,7 @@ __all__ = [
     "CalibrationError",
     "GaussianNegativeLogLikelihood",
     "LabelsNegativeLogLikelihood",
+    "MeanOf",
     "NegativeLogLikelihood",
     "SquaredError",
     "gaussian_nll",
@@ -40,7 +41,7 @@ def _twice_nll(mean: Tensor, variance: Tensor, targets: Tensor) -> Tensor:
     return torch.addcdiv(variance.log(), (targets - mean).square(), variance)
 
 
-class _Mean(Metric):
+class MeanOf(Metric):
     """Mean over items of ``values``; nan where there are none."""
 
     full_state_update = False
@@ -69,7 +70,7 @@ class _Mean(Metric):
         return self.total / self.count
 
 
-class NegativeLogLikelihood(_Mean):
+class NegativeLogLikelihood(MeanOf):
     """Mean of -log p(label), in nats: log-probabilities [n, C], labels [n].
 
     torchmetrics has it for text only (``Perplexity``).
@@ -81,7 +82,7 @@ class NegativeLogLikelihood(_Mean):
         return -log_probs.gather(1, labels[:, None])[:, 0]
 
 
-class LabelsNegativeLogLikelihood(_Mean):
+class LabelsNegativeLogLikelihood(MeanOf):
     """Mean over items of -log p(all labels), in nats: probabilities [n, L], targets 0 or 1 [n, L].
 
     The labels of an item are independent given the prediction: their terms are added, as the
@@ -96,7 +97,7 @@ class LabelsNegativeLogLikelihood(_Mean):
         return -right.clamp_min(least).log().sum(1)
 
 
-class GaussianNegativeLogLikelihood(_Mean):
+class GaussianNegativeLogLikelihood(MeanOf):
     """Mean of -log p(target) in nats, under a Gaussian: mean, variance, targets, each [n, D].
 
     Added over the outputs, as :func:`gaussian_nll` is. torchmetrics has none.

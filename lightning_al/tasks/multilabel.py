@@ -35,7 +35,7 @@ class MultiLabelClassification(Task):
         labels: L.
         lr: learning rate.
         weight_decay: of the optimiser.
-        optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
+        optimizer: "adam", "adamw", "nadam" or "sgd" (with momentum 0.9).
         positive_weights: L factors of the loss where a label is there; None for none.
         metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         loss_head: a head that learns, beside the task, to rank items by their loss.

@@ -38,7 +38,7 @@ class PlaceClassification(Task):
             sizes do not tell.
         lr: learning rate.
         weight_decay: of the optimiser.
-        optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
+        optimizer: "adam", "adamw", "nadam" or "sgd" (with momentum 0.9).
         class_weights: C weights of the loss; "balanced" takes them from the labelled set at the
             start of each fit; None for none.
         mask: of inputs that are mappings, the key that says which places count, [n, *P], when the

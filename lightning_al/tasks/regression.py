@@ -48,7 +48,7 @@ class Regression(Task):
         likelihood: "mse" or "gaussian".
         lr: learning rate.
         weight_decay: of the optimiser.
-        optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
+        optimizer: "adam", "adamw", "nadam" or "sgd" (with momentum 0.9).
         standardize_targets: see above.
         metrics: those to log, by name or as torchmetrics classes; None for all with a name.
         loss_head: a head that learns, beside the task, to rank items by their loss; what the

@@ -30,10 +30,15 @@ from .metric_specs import ChosenMetrics, MetricSpec
 
 __all__ = ["OPTIMIZERS", "OptimizerName", "Task", "network_adapter"]
 
-OptimizerName = Literal["adam", "adamw", "sgd"]
+OptimizerName = Literal["adam", "adamw", "nadam", "sgd"]
 OPTIMIZERS: Registry[torch.optim.Optimizer] = Registry("optimizer")
 OPTIMIZERS.register("adam")(torch.optim.Adam)
 OPTIMIZERS.register("adamw")(torch.optim.AdamW)
+
+
+@OPTIMIZERS.register("nadam")
+def _nadam(params: Any, fused: bool = False, **kwargs: Any) -> torch.optim.NAdam:
+    return torch.optim.NAdam(params, **kwargs)  # which has no fused kernel
 
 
 @OPTIMIZERS.register("sgd")
@@ -69,7 +74,7 @@ class Task(LightningModule):
 
     Args:
         network: module, or spec ``{"class_path": ..., "init_args": {...}}``.
-        optimizer: "adam", "adamw" or "sgd" (with momentum 0.9).
+        optimizer: "adam", "adamw", "nadam" or "sgd" (with momentum 0.9).
         lr: learning rate.
         weight_decay: of the optimiser.
         metrics: those to log on validation and test data, see
