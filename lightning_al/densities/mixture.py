@@ -12,9 +12,11 @@ from lightning_al.scores.numerics import wide
 
 from .density import PredictiveDensity, Units
 from .gaussian import LOG_2_PI, GaussianDensity, normal_pdf
-from .quantiles import solve
+from .quantiles import bracketed, solve
 
 __all__ = ["MixtureDensity", "PooledDensity", "pooled"]
+
+TABLE, REACH = 17, 6.0  # scores of each component between which quantiles are first looked for
 
 
 class MixtureDensity(PredictiveDensity):
@@ -55,19 +57,37 @@ class MixtureDensity(PredictiveDensity):
         return (torch.special.ndtr(off) * self.log_weights.exp().unsqueeze(-1)).sum(-2)
 
     def at_scores(self, scores: Tensor) -> Tensor:
-        """Quantiles of each output, at standard normal scores; found inside their components'."""
-        loc, std, score = wide(self.loc), wide(self.std), wide(scores).unsqueeze(-2)
-        weights = wide(self.log_weights).exp().unsqueeze(-1)  # [*batch, K, 1]
-        each = loc + std * score
+        """Quantiles of each output, at standard normal scores; found between their components'."""
+        score = scores.to(self.loc).unsqueeze(-2)
+        each = self.loc + self.std * score  # [..., *batch, K, D]
         low, high = each.amin(-2), each.amax(-2)
+        below, above = self._table(scores.expand_as(low))
+        low, high = torch.maximum(low, below), torch.minimum(high, above)
+        upper = (scores > 0).expand_as(low)  # tails are small numbers on both sides: mirrored
+        sign = torch.where(upper, -1.0, 1.0).to(low)
+        loc, weights = sign.unsqueeze(-2) * self.loc, self.log_weights.exp().unsqueeze(-1)
 
         def curve(z: Tensor) -> tuple[Tensor, Tensor]:
-            off = (z.unsqueeze(-2) - loc) / std
-            slope = (normal_pdf(off) / std * weights).sum(-2)
+            off = (z.unsqueeze(-2) - loc) / self.std
+            slope = (normal_pdf(off) / self.std * weights).sum(-2)
             return (torch.special.ndtr(off) * weights).sum(-2), slope
 
-        levels = torch.special.ndtr(wide(scores)).expand_as(low)
-        return solve(curve, levels, low, high).to(self.like)
+        levels = torch.special.ndtr(-scores.abs()).to(low).expand_as(low)
+        mirrored = torch.where(upper, -high, low), torch.where(upper, -low, high)
+        return sign * solve(curve, levels, *mirrored)
+
+    def _table(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantiles of components that enclose those of the mixture, at scores [..., *batch, D]."""
+        spread = torch.linspace(-REACH, REACH, TABLE).to(self.loc)
+        nodes = self.loc.unsqueeze(-1) + self.std.unsqueeze(-1) * spread  # [*batch, K, D, T]
+        nodes = nodes.movedim(-3, -2).flatten(-2).sort(-1).values  # [*batch, D, K T]
+        values = self.marginals(nodes.movedim(-1, 0)).movedim(0, -1)
+        shape = (*self.batch_shape, self.outputs)
+        lead = scores.shape[: scores.ndim - len(shape)]
+        levels = torch.special.ndtr(scores).to(self.loc).reshape(-1, *shape).movedim(0, -1)
+        found = bracketed(nodes, values.contiguous(), levels.contiguous())
+        below, above = (part.movedim(-1, 0).reshape(*lead, *shape) for part in found)
+        return below, above
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance [*batch, D]."""
@@ -82,12 +102,9 @@ class MixtureDensity(PredictiveDensity):
         chosen = (points[..., :1] > share[..., :-1]).sum(-1)  # [M, *batch]
         index = chosen[..., None, None].expand(*chosen.shape, 1, self.outputs)
         shape = (*chosen.shape, *self.loc.shape[-2:])
-        loc, std = (part.expand(shape).gather(-2, index)[..., 0, :] for part in self._parts)
+        chosen_of = (part.expand(shape).gather(-2, index) for part in (self.loc, self.std))
+        loc, std = (part[..., 0, :] for part in chosen_of)
         return loc + std * torch.special.ndtri(points[..., 1:]).to(loc)
-
-    @property
-    def _parts(self) -> tuple[Tensor, Tensor]:
-        return self.loc, self.std
 
     def ranked(self, z: Tensor) -> Tensor:
         """CRPS [*batch, D], exactly.
