@@ -8,14 +8,18 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args
 
 from lightning_al.protocols import QueryStrategy
+from lightning_al.records import DENSITY
 from lightning_al.registry import Registry
 from lightning_al.spec import read
 
 __all__ = ["EQUIVALENT", "STRATEGIES", "Declared", "Kind", "build", "kind_of", "names", "resolve"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Kind = Literal["classification", "regression", "safe", "either"]
-"""What a task must be for a strategy; "safe": numbers y beside a safety measurement z."""
+Kind = Literal["classification", "regression", "density", "safe", "either"]
+"""What a task must be for a strategy.
+
+"density": whole predictive densities of numbers; "safe": numbers y beside a safety measurement z.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class Strategies(Registry[QueryStrategy]):
         Args:
             name: given once.
             kind: of task that it is for, by its default arguments: "classification", "regression",
-                "safe" or "either" (default: the attribute ``kind`` of the class, else "either").
+                "density", "safe" or "either" (default: the attribute ``kind`` of the class, else
+                "either").
             members: where it needs many posterior samples, how many dropout masks its overlay
                 takes.
             example: names of the arguments that the overlay shows, or the values it shows them
@@ -92,6 +97,9 @@ STRATEGIES = Strategies()
 
 EQUIVALENT: Mapping[str, str] = MappingProxyType(
     {
+        "bald-naive": "variance",
+        "balsa-bald-entropy": "balsa-kl-grid",
+        "balsa-nflows-out": "balsa-mi",
         "consensus-kl": "bald",
         "posterior-entropy": "entropy",
         "posterior-least-confidence": "least-confidence",
@@ -114,6 +122,7 @@ FIELDS_OF: Mapping[str, Kind] = MappingProxyType(
         "logits": "classification",
         "mean": "regression",
         "variance": "regression",
+        **dict.fromkeys(DENSITY, "density"),
     }
 )
 """Fields that only one kind of task has."""

@@ -10,9 +10,11 @@ count as that. Divergences and information are in nats, and the same in any unit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,36 +37,70 @@ __all__ = [
 LOWEST = -1e30
 """The lowest log-density that is told from zero."""
 
+FEW = 1e-25  # masses of a grid between this and its inverse leave float32 all its digits
+
 # Elements [n, S, G] looked at together: they stay in a core's cache
-_CPU_BLOCK, _GPU_BLOCK = 2**17, 2**26
+_CPU_BLOCK, _GPU_BLOCK = 2**18, 2**26
 
 
 class _Grid(NamedTuple):
-    """Members on a grid, each of which integrates to 1."""
+    """Members on a grid; each is normalised where it is read."""
 
-    log: Tensor  # [n, S, G]
-    p: Tensor  # [n, S, G]
+    log: Tensor  # [n, S, G] but for a constant of each member
+    parts: Tensor  # [n, S, G] exp(log) times the weight
+    mass: Tensor  # [n, S], their sums
     weights: Tensor  # [n, G]
 
-    def integral(self, values: Tensor) -> Tensor:
-        """Integrals over the grid: [n, S, G] -> [n, S]."""
-        return (values @ self.weights.unsqueeze(-1)).squeeze(-1)
+    @property
+    def log_mass(self) -> Tensor:
+        return self.mass.log()
+
+    def expected(self, values: Tensor) -> Tensor:
+        """Expectation of values [n, S, G] under each member [n, S]."""
+        return _dots(self.parts, values) / self.mass
 
     def negative_entropies(self) -> Tensor:
         """The integral of p log p of each member [n, S]."""
-        return self.integral(self.log * self.p)
+        return self.expected(self.log) - self.log_mass
 
-    def mean(self) -> Tensor:
-        """The density of the mixture of the members [n, G]."""
-        return self.p.mean(1)
+    def mixture(self) -> Tensor:
+        """What of the mixture of the members falls to each node [n, G]; it sums to 1."""
+        share = 1 / (self.mass * self.mass.shape[1])
+        return (share.unsqueeze(1) @ self.parts).squeeze(1)
+
+    def mixture_density(self) -> Tensor:
+        """The density of the mixture [n, G]; 0 at nodes without a weight."""
+        return (self.mixture() / self.weights).masked_fill(self.weights == 0, 0.0)
+
+    def mixture_log(self) -> Tensor:
+        """Its logarithm [n, G], finite."""
+        density = self.mixture_density()
+        return density.clamp_min(torch.finfo(density.dtype).tiny).log_()
 
     def mixture_entropy(self) -> Tensor:
         """Entropy of the mixture [n]."""
-        return -(p_log_p(self.mean()) * self.weights).sum(-1)
+        return -(p_log_p(self.mixture_density()) * self.weights).sum(-1)
+
+    def mean_log(self) -> Tensor:
+        """The members' mean log-density [n, G]."""
+        return self.log.mean(1) - self.log_mass.mean(1, keepdim=True)
 
     def pairs(self) -> Tensor:
         """KL(p_j | p_(j + 1)) of members one after the other [n, S - 1]."""
-        return self.integral((self.log[:, :-1] - self.log[:, 1:]) * self.p[:, :-1])
+        now, following = self.parts[:, :-1], self.log_mass.diff(dim=1)
+        apart = _dots(now, self.log[:, :-1]) - _dots(now, self.log[:, 1:])
+        return apart / self.mass[:, :-1] + following
+
+
+def _dots(one: Tensor, other: Tensor) -> Tensor:
+    """Sums of products over the last axis: [n, S, G] twice -> [n, S].
+
+    On a CPU by NumPy, which needs one pass and no room for the products.
+    """
+    if one.device.type == "cpu":
+        with np.errstate(all="ignore"):  # what is not finite is looked at again
+            return torch.from_numpy(np.vecdot(one.numpy(), other.numpy()))
+    return (one * other).sum(-1)
 
 
 def _check(name: str, log_density: Tensor, weights: Tensor) -> None:
@@ -81,30 +117,49 @@ def _check(name: str, log_density: Tensor, weights: Tensor) -> None:
         )
 
 
-def _grid(log_density: Tensor, weights: Tensor) -> _Grid:
-    log = log_density.clamp_min(LOWEST)
-    if bool((weights == 0).any()):  # nodes that fell together: no member has anything there
-        log = log.masked_fill((weights == 0).unsqueeze(1), LOWEST)
-    log -= log.amax(-1, keepdim=True)  # so that no member is zero everywhere
-    p = log.exp()
-    mass = p @ weights.unsqueeze(-1)
-    log -= mass.log()
-    p /= mass
-    return _Grid(log, p, weights)
-
-
 def _scored(
     name: str, score: Callable[..., Tensor], log_density: Tensor, weights: Tensor, *more: Tensor
 ) -> Tensor:
-    """A score of grids [n, S, G] (and ``more`` [n, ...]) -> [n, ...], block by block."""
+    """A score of grids [n, S, G] (and ``more`` [n, ...]) -> [n, ...].
+
+    Densities that are too high or low for their exponentials, which are few, are looked at again.
+    """
     _check(name, log_density, weights)
-    log_density = full(log_density)
+    log_density = full(log_density).detach()
+    weights = weights.to(log_density).expand(len(log_density), -1)
+    given = (log_density, weights, *more)
+    found, mass = _blocks(score, *given)
+    odd = (mass < FEW) | (mass > 1 / FEW) | mass.isnan() | (weights == 0).any(1)
+    odd |= ~found.flatten(1).isfinite().all(1) if found.ndim > 1 else ~found.isfinite()
+    if bool(odd.any()):
+        log, weights, *rest = (value[odd] for value in given)
+        found[odd] = _blocks(score, _shifted(log, weights), weights, *rest)[0]
+    return found
+
+
+def _shifted(log_density: Tensor, weights: Tensor) -> Tensor:
+    """Log-densities, each brought to 0 where it is highest among the nodes that have a weight."""
+    log = log_density.clamp_min(LOWEST).masked_fill((weights == 0).unsqueeze(1), LOWEST)
+    return log - log.amax(-1, keepdim=True)
+
+
+def _blocks(
+    score: Callable[..., Tensor], log_density: Tensor, weights: Tensor, *more: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scores [n, ...], and the mass of each item that is furthest from 1 [n], block by block."""
     n, members, g = log_density.shape
-    weights = weights.to(log_density).expand(n, g)
     block = _CPU_BLOCK if log_density.device.type == "cpu" else _GPU_BLOCK
     rows = max(1, block // max(1, members * g))
-    parts = zip(*(v.split(rows) for v in (log_density, weights, *more)), strict=True)
-    return torch.cat([score(_grid(part, own), *rest) for part, own, *rest in parts])
+    room = log_density.new_empty(min(rows, n), members, g)
+    found, masses = [], []
+    for log, own, *rest in zip(
+        *(v.split(rows) for v in (log_density, weights, *more)), strict=True
+    ):
+        parts = torch.exp(log, out=room[: len(log)]).mul_(own.unsqueeze(1))
+        masses.append(parts.sum(-1))
+        found.append(score(_Grid(log, parts, masses[-1], own), *rest))
+    mass = torch.cat(masses)
+    return torch.cat(found), mass.gather(1, mass.log().abs().argmax(1, keepdim=True)).squeeze(1)
 
 
 def kl_pairs(log_density: Tensor, weights: Tensor) -> Tensor:
@@ -144,10 +199,10 @@ def kl_all_pairs(log_density: Tensor, weights: Tensor) -> Tensor:
 
 
 def _all_pairs(on: _Grid) -> Tensor:
-    members = on.p.shape[1]
+    members = on.mass.shape[1]
     if members < 2:
-        return on.p.new_zeros(len(on.p))
-    crossed = (on.mean() * on.weights * on.log.mean(1)).sum(-1)
+        return on.mass.new_zeros(len(on.mass))
+    crossed = (on.mixture() * on.mean_log()).sum(-1)
     divergence = on.negative_entropies().mean(1) - crossed
     return (divergence * members / (members - 1)).clamp_min(0)
 
@@ -186,8 +241,8 @@ def bald_entropy(log_density: Tensor, weights: Tensor) -> Tensor:
 
 
 def _information(on: _Grid) -> Tensor:
-    if on.p.shape[1] < 2:
-        return on.p.new_zeros(len(on.p))
+    if on.mass.shape[1] < 2:
+        return on.mass.new_zeros(len(on.mass))
     return (on.mixture_entropy() + on.negative_entropies().mean(1)).clamp_min(0)
 
 
@@ -210,9 +265,9 @@ def reverse_information(log_density: Tensor, weights: Tensor) -> Tensor:
 
 
 def _reverse(on: _Grid) -> Tensor:
-    if on.p.shape[1] < 2:
-        return on.p.new_zeros(len(on.p))
-    crossed = (on.mean() * on.weights * on.log.mean(1)).sum(-1)
+    if on.mass.shape[1] < 2:
+        return on.mass.new_zeros(len(on.mass))
+    crossed = (on.mixture() * on.mean_log()).sum(-1)
     return (-on.mixture_entropy() - crossed).clamp_min(0)
 
 
@@ -234,13 +289,12 @@ def kl_diff(log_density: Tensor, weights: Tensor) -> Tensor:
 
 
 def _diff(on: _Grid) -> Tensor:
-    if on.p.shape[1] < 2:
-        return on.p.new_zeros(len(on.p))
-    mean = on.mean()
-    log_mean = mean.clamp_min(torch.finfo(mean.dtype).tiny).log_() * on.weights
-    crossed = (on.p[:, :-1] @ log_mean.unsqueeze(-1)).squeeze(-1)
-    from_mean = on.negative_entropies()[:, :-1] - crossed
-    return (on.pairs() - from_mean).sum(1)
+    if on.mass.shape[1] < 2:
+        return on.mass.new_zeros(len(on.mass))
+    from_mean = on.negative_entropies() - on.expected(
+        on.mixture_log().unsqueeze(1).expand_as(on.log)
+    )
+    return (on.pairs() - from_mean[:, :-1]).sum(1)
 
 
 def bald_least_confidence(log_density: Tensor, weights: Tensor) -> Tensor:
@@ -255,14 +309,15 @@ def bald_least_confidence(log_density: Tensor, weights: Tensor) -> Tensor:
     Raises:
         ValueError: not [N, S, G], or weights of another shape.
 
-    >>> bald_least_confidence(torch.tensor([[[0.5, 0.5], [0.2, 0.8]]]).log(), torch.ones(1, 2))
+    >>> bald_least_confidence(torch.tensor([[[0.5, 0.5], [0.5, 0.5]]]).log(), torch.ones(1, 2))
     tensor([0.])
     >>> bald_least_confidence(torch.tensor([[[0.8, 0.2], [0.2, 0.8]]]).log(), torch.ones(1, 2))
     tensor([0.4700])
     """
 
     def score(on: _Grid) -> Tensor:
-        return (on.p.amax(-1).mean(1) / on.mean().amax(-1)).log().clamp_min(0)
+        own = (on.log.amax(-1) - on.log_mass).logsumexp(1) - math.log(on.mass.shape[1])
+        return (own - on.mixture_log().amax(-1)).clamp_min(0)
 
     return _scored("bald_least_confidence", score, log_density, weights)
 
@@ -294,7 +349,7 @@ def least_confidence(log_density: Tensor, weights: Tensor) -> Tensor:
     >>> least_confidence(torch.zeros(1, 1, 4), torch.full((1, 4), 0.5))
     tensor([0.6931])
     """
-    return _scored("least_confidence", lambda on: -on.mean().amax(-1).log(), log_density, weights)
+    return _scored("least_confidence", lambda on: -on.mixture_log().amax(-1), log_density, weights)
 
 
 def log_density_spread(log_density: Tensor, weights: Tensor) -> Tensor:
@@ -312,10 +367,9 @@ def log_density_spread(log_density: Tensor, weights: Tensor) -> Tensor:
     """
 
     def score(on: _Grid) -> Tensor:
-        mass = on.mean() * on.weights
-        log = on.mean().clamp_min(torch.finfo(mass.dtype).tiny).log()
-        log = log - (mass * log).sum(-1, keepdim=True)
-        return (mass * log.square()).sum(-1).sqrt()
+        mass, log = on.mixture(), on.mixture_log()
+        about = log - (mass * log).sum(-1, keepdim=True)
+        return (mass * about.square()).sum(-1).sqrt()
 
     return _scored("log_density_spread", score, log_density, weights)
 
@@ -342,10 +396,9 @@ def moments(log_density: Tensor, nodes: Tensor, weights: Tensor) -> tuple[Tensor
     about = (nodes - origin).expand(len(log_density), -1)
 
     def moment(on: _Grid, about: Tensor) -> Tensor:
-        mass = on.p * on.weights.unsqueeze(1)
-        about = about.to(mass).unsqueeze(1)
-        mean = (mass * about).sum(-1, keepdim=True)
-        return torch.cat([mean, (mass * (about - mean).square()).sum(-1, keepdim=True)], -1)
+        about = about.to(on.mass).unsqueeze(1).expand_as(on.log)
+        mean = on.expected(about)
+        return torch.stack([mean, on.expected((about - mean.unsqueeze(-1)).square())], -1)
 
     found = _scored("moments", moment, log_density, weights, about)
     return found[..., :1] + origin.unsqueeze(-1), found[..., 1:]

@@ -26,8 +26,10 @@ __all__ = [
     "kl_grid",
     "kl_grid_normalised",
     "kl_pairs",
+    "mode_spread",
     "nflows_out",
     "pairs_distance",
+    "sample_std",
 ]
 
 
@@ -154,3 +156,19 @@ def entropy(log_density: Tensor, weights: Tensor) -> Tensor:
     """Integral of -p log p over the nodes, p not normalised: log_density [N, 1, G] -> [N]."""
     p = full(log_density).exp().mean(1)
     return _first(-(p * p.log() * weights).sum(-1))
+
+
+def sample_std(density_samples: Tensor) -> Tensor:
+    """Standard deviation of the values drawn: density_samples [N, S, M, D] -> [N]."""
+    return full(density_samples).flatten(1, 2).std(1).square().sum(-1).sqrt()
+
+
+def mode_spread(density_samples: Tensor, cross_log_density: Tensor) -> Tensor:
+    """Standard deviation over the members of the likeliest value drawn from each -> [N].
+
+    density_samples [N, S, M, D], cross_log_density [N, S, S, M]; unbiased, and summed over outputs.
+    """
+    own = cross_log_density.diagonal(0, 1, 2).mT  # [N, S, M]
+    best = own.argmax(-1)[..., None, None].expand(-1, -1, 1, density_samples.shape[-1])
+    points = full(density_samples).gather(2, best).squeeze(2)  # [N, S, D]
+    return points.std(1).square().sum(-1).sqrt()

@@ -20,6 +20,7 @@ from .numerics import full
 __all__ = [
     "all_pairs_distance",
     "kl_anomaly",
+    "median_spread",
     "mutual_information",
     "pairs_distance",
     "point_spread",
@@ -239,6 +240,23 @@ def point_spread(points: Tensor) -> Tensor:
     if points.ndim != 3:
         raise ValueError(f"point_spread needs points [N, S, D], got {list(points.shape)}")
     return full(points).var(1, correction=0).sum(-1).sqrt()
+
+
+def median_spread(quantiles: Tensor) -> Tensor:
+    """Standard deviation of the members' medians: quantiles [N, S, Q] -> [N] >= 0, target units.
+
+    Source: as :func:`point_spread`.
+
+    Raises:
+        ValueError: not [N, S, Q], or quantiles that do not ascend.
+
+    >>> median_spread(torch.tensor([[[0.0, 1.0, 2.0], [1.0, 3.0, 9.0]]]))
+    tensor([1.])
+    """
+    _check_quantiles("median_spread", quantiles)
+    count = quantiles.shape[-1]
+    middle = quantiles[..., [(count - 1) // 2, count // 2]].mean(-1, keepdim=True)
+    return point_spread(middle)
 
 
 def _cross(name: str, cross: Tensor) -> Tensor:

@@ -45,8 +45,9 @@ def check_strategy(strategy: Any, *, kind: str | None = None) -> None:
 
     Args:
         strategy: a strategy, a factory of one, a registered name or a specification.
-        kind: "classification", "regression", or "safe" (outputs y and z, a safety measurement);
-            by default that of :func:`lightning_al.strategies.kind_of`.
+        kind: "classification", "regression", "density" (whole predictive densities), or "safe"
+            (outputs y and z, a safety measurement); by default that of
+            :func:`lightning_al.strategies.kind_of`.
 
     Raises:
         AssertionError: a property that does not hold; the message names it.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_al.records import Context, Pool, Predictions
+from lightning_al.densities import MixtureDensity
+from lightning_al.readings import Density
+from lightning_al.records import DENSITY, Context, Pool, Predictions
 
 from .world_bench import WorldBench
 
-__all__ = ["CANDIDATES", "GIVEN", "World"]
+__all__ = ["CANDIDATES", "GIVEN", "World", "density_fields"]
 
 ITEMS, CANDIDATES, LABELLED = 60, 17, 6
 UNEVEN = (1, 7, 5, 4)
@@ -22,12 +25,35 @@ GIVEN = {
     "classification": ("probs", "logits", "embedding", "head_input"),
     "either": ("probs", "logits", "embedding", "head_input"),
     "regression": ("mean", "variance", "embedding", "head_input"),
+    "density": ("mean", "variance", *DENSITY, "embedding", "head_input"),
     "safe": ("mean", "variance", "embedding", "head_input"),
 }
 """Kinds of worlds, and the fields that their models give.
 
-"safe" is a regression of y and z; what is for either kind of task is tried on classes.
+"density" is a regression by mixtures of two Gaussians, "safe" is a regression of y and z; what is
+for either kind of task is tried on classes.
 """
+
+
+def density_fields(raw: Tensor) -> dict[str, Tensor]:
+    """All fields of mixtures of two Gaussians, small ones: raw [n, S, 6] -> each [n, S, ...].
+
+    The numbers are two logits, two means, and two logarithms of deviations.
+    """
+    known = _fields(tuple(raw.flatten().tolist()), tuple(raw.shape))
+    return {name: values.clone() for name, values in known.items()}
+
+
+@lru_cache(maxsize=32)
+def _fields(numbers: tuple[float, ...], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    raw = torch.tensor(numbers).reshape(shape)
+    reading = Density(given=_mixture, nodes=40, quantiles=8, samples=6)
+    return reading.fields(raw, reading.gives)
+
+
+def _mixture(raw: Tensor) -> MixtureDensity:
+    logits, means, log_deviations = raw.chunk(3, -1)
+    return MixtureDensity(logits, means.unsqueeze(-1), log_deviations.unsqueeze(-1).exp())
 
 
 @dataclass(frozen=True)
@@ -51,8 +77,8 @@ class World:
     def make(cls, kind: str, samples: int, seed: int = 0) -> World:
         """A world of one kind, seen by some members.
 
-        Kinds are "classification" (or "either"), "regression", and "safe": a regression with two
-        outputs, the second of which is a safety measurement, safe where it is >= 0.
+        Kinds are "classification" (or "either"), "regression", "density", and "safe": a regression
+        with two outputs, the second of which is a safety measurement, safe where it is >= 0.
         """
         generator = torch.Generator().manual_seed(seed)
 
@@ -77,7 +103,9 @@ class World:
         order = (
             torch.randperm(ITEMS - 20, generator=generator) + 20
         )  # no row of the pool is a member
-        regression = kind in ("regression", "safe")
+        regression = kind in ("regression", "density", "safe")
+        if kind == "density":
+            every |= density_fields(draw(6))
         if regression:
             targets = torch.stack([targets.float() + d for d in range(outputs)], 1)
         return cls(

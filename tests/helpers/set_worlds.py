@@ -6,6 +6,7 @@ import torch
 
 from lightning_al.records import Context, Predictions
 from lightning_al.testing import World
+from lightning_al.testing.world import density_fields
 
 N, L, E, S, C = 30, 5, 4, 4, 3
 
@@ -48,6 +49,9 @@ def world(name, seed=0):
         logits, mean = logits[same], mean[same]
     order = torch.randperm(N + L, generator=draw)
     fields = {"embedding": embedding, "logits": logits, "probs": logits.softmax(-1)}
+    raw = torch.randn(N + L, S, 6, generator=draw)
+    raw = raw[same] if name == "ties" else raw
+    fields |= density_fields(raw)
     fields |= {"mean": mean, "variance": mean.exp(), "head_input": embedding}
     targets = torch.arange(L) % C
     context = Context(round=1, n_labelled=L, n_pool=N, classes=C, targets=targets)

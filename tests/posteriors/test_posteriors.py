@@ -56,6 +56,28 @@ def test_members_are_the_network_under_the_masks_drawn_by_hand():
         torch.testing.assert_close(logits[:, s], expected)
 
 
+def test_members_may_drop_more_than_the_fit_did():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Dropout(0.0), nn.Linear(6, 5), nn.Dropout(0.5), nn.Linear(5, 3))
+    x = torch.randn(7, 6)
+    logits = predict(Module(net), x, session=MCDropout(4, least=0.3).start(SEED, ROUND)).logits
+    for s in range(4):
+        hidden = net[1](x * mask(s, "net.0", (6,), 0.3))
+        expected = net[3](hidden * mask(s, "net.2", (5,), 0.5))
+        torch.testing.assert_close(logits[:, s], expected)
+    plain = predict(Module(net), x, session=MCDropout(4).start(SEED, ROUND)).logits
+    below = MCDropout(4, least=0.0).start(SEED, ROUND)
+    assert torch.equal(predict(Module(net), x, session=below).logits, plain)
+    again = MCDropout(4, least=0.3).start(SEED, ROUND).per_channel()
+    torch.testing.assert_close(predict(Module(net), x, session=again).logits, logits)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_a_probability_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match=r"least is a probability from 0, below 1, got"):
+        MCDropout(4, least=share)
+
+
 def test_the_mean_over_members_of_a_linear_network_is_the_network():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 50), nn.Dropout(0.4), nn.Linear(50, 3))

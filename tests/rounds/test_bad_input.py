@@ -74,7 +74,7 @@ SETTINGS = {
     "an argument that the posterior does not take": (
         [*QUICK, "--posterior", "MCDropout", "--posterior.member", "3"],
         r"posterior 'MCDropout': no argument 'member' \(did you mean 'members'\?\); "
-        "it takes members=20, per_channel=False",
+        "it takes members=20, per_channel=False, least=0.0",
     ),
     "a posterior that cannot be imported": (
         [*QUICK, "--posterior", "helpers.user_parts.NoSuch"],

@@ -134,3 +134,19 @@ def test_geometric_entropy_and_entropy_by_loops():
         assert float(found) == pytest.approx(want)
         single = density_published.entropy(log[row : row + 1, :1], weights)
         assert float(single) == pytest.approx(h(members[0]))
+
+
+def test_deviations_of_what_was_drawn():
+    draw = torch.Generator().manual_seed(4)
+    values = torch.randn(3, 1, 64, 2, generator=draw, dtype=torch.float64)
+    want = values[:, 0].var(1).sum(-1).sqrt()
+    torch.testing.assert_close(density_published.sample_std(values), want)
+
+
+def test_the_likeliest_value_drawn_is_the_point_of_a_member():
+    values = torch.tensor([[[[0.0], [5.0]], [[2.0], [7.0]]]])  # of two members
+    cross = torch.zeros(1, 2, 2, 2)
+    cross[0, 0, 0] = torch.tensor([1.0, 0.0])  # the first member's first value is its likeliest
+    cross[0, 1, 1] = torch.tensor([0.0, 1.0])  # and the second member's second
+    found = density_published.mode_spread(values, cross)
+    assert float(found) == pytest.approx(torch.tensor([0.0, 7.0]).std())

@@ -448,6 +448,27 @@ def test_sample_moments_and_points():
     torch.testing.assert_close(density_samples.point_spread(mean), want)
 
 
+def test_medians_lie_between_the_middle_quantiles():
+    values = torch.tensor([[[0.0, 1.0, 3.0, 9.0], [0.0, 4.0, 6.0, 9.0]]])  # medians 2 and 5
+    assert float(density_samples.median_spread(values)) == 1.5
+
+
+@pytest.mark.parametrize("name", GRID_SCORES)
+def test_few_odd_items_are_looked_at_again_and_the_others_are_as_they_were(name):
+    """Far below what can be exponentiated, and without any mass at some nodes."""
+    log, weights = bumpy(torch.float32)
+    score = getattr(density, name)
+    usual = score(log, weights)
+    odd = log.clone()
+    odd[1] -= 300.0
+    odd[3] += 200.0
+    torch.testing.assert_close(score(odd, weights), usual, rtol=1e-4, atol=1e-5)
+    hole = log.clone()
+    hole[2, 0, :5] = -torch.inf
+    torch.testing.assert_close(score(hole, weights)[[0, 1, 3]], usual[[0, 1, 3]])
+    assert bool(score(hole, weights).isfinite().all())
+
+
 @pytest.mark.parametrize("name", GRID_SCORES)
 def test_other_shapes_are_refused(name):
     score = getattr(density, name)
