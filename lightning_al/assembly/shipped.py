@@ -11,7 +11,7 @@ from .settings_files import text_of
 
 __all__ = [
     *("Config", "config_path", "find_config", "is_bench", "is_overlay", "is_policy"),
-    *("list_benches", "list_configs", "list_overlays", "list_policies", "shown"),
+    *("list_benches", "list_configs", "list_overlays", "list_policies", "list_trainings", "shown"),
 ]
 
 OVERLAYS = "strategies"
@@ -19,7 +19,9 @@ OVERLAYS = "strategies"
 BENCHES = ("benchmarks", "pyrelational")
 """Folders of grids for ``bench``; they are no configurations of a run."""
 POLICIES = "policy"
-"""The folder of what ``fit`` pretrains; nor are these."""
+"""The folder of policies that ``fit`` pretrains; nor are these."""
+TRAININGS = ("surrogate",)
+"""Folders of what else ``fit`` trains beforehand."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,14 @@ def list_policies() -> list[str]:
     return _named(list((_folder() / POLICIES).glob("*.yaml")))
 
 
+def list_trainings() -> list[str]:
+    """Names of the other trainings that are shipped, for ``fit --config NAME``."""
+    return _named([p for folder in TRAININGS for p in (_folder() / folder).glob("*.yaml")])
+
+
 def is_policy(path: Path) -> bool:
-    """Whether a file is a shipped training of a policy."""
-    return path.resolve().parent == (_folder() / POLICIES).resolve()
+    """Whether a file is a shipped training of a policy, or of what else is trained beforehand."""
+    return path.resolve().parent in [(_folder() / f).resolve() for f in (POLICIES, *TRAININGS)]
 
 
 def is_bench(path: Path) -> bool:

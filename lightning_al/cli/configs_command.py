@@ -11,6 +11,7 @@ from lightning_al.assembly.shipped import (
     list_benches,
     list_configs,
     list_policies,
+    list_trainings,
 )
 
 from .typed import Words
@@ -36,6 +37,8 @@ def configs_command(arguments: Sequence[str]) -> list[str]:
     _show([(name, _first(name)) for name in list_benches()], width)
     print("\npolicies to pretrain: lightning-al fit --config NAME")
     _show([(name, _first(name)) for name in list_policies()], width)
+    print("\nsurrogates to pretrain: lightning-al fit --config NAME")
+    _show([(name, _first(name)) for name in list_trainings()], width)
     for kind, group in strategies.items():
         print(f"\n{HEADS[kind]}: --config {BASES[kind]} --config {OVERLAYS}/NAME")
         _show([(f"{OVERLAYS}/{name}", headline(name)) for name in group], width)

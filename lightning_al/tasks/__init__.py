@@ -11,6 +11,7 @@ from .linear_probe import LinearProbe
 from .loss_head import LossHead
 from .marginal_gp import MarginalGPRegression
 from .multilabel import MultiLabelClassification
+from .pfn import PFNRegression
 from .places import PlaceClassification
 from .regression import Regression
 from .sklearn import SklearnClassification, SklearnRegression
@@ -28,6 +29,7 @@ __all__ = [
     "LossHead",
     "MarginalGPRegression",
     "MultiLabelClassification",
+    "PFNRegression",
     "PlaceClassification",
     "Regression",
     "SklearnClassification",

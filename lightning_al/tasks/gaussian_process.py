@@ -16,6 +16,7 @@ from lightning_al.randomness import generator
 from lightning_al.readings import Numbers
 from lightning_al.threads import working_alone
 
+from . import amortised
 from .adapter import Adapter
 from .gp_base import MODES, GaussianProcess
 from .metric_specs import MetricSpec
@@ -24,7 +25,7 @@ from .standardisation import away_from, standardised, with_last
 
 __all__ = ["GPRegression", "Priors", "Process", "RegressionMode", "Variance", "halves"]
 
-RegressionMode = Literal["map", "evidence", "gamma", "fixed", "published"]
+RegressionMode = Literal["map", "evidence", "gamma", "fixed", "published", "amortised"]
 Variance = Literal["latent", "predictive"]
 Priors = tuple[AnyPrior, AnyPrior, AnyPrior]
 LEAST_NOISE = 1e-6  # in squared standard deviations of the targets
@@ -75,7 +76,10 @@ class GPRegression(GaussianProcess):
             of 5 searches from length scales of 0.2 and noise 0.01; the prior is the density of
             the length scale itself, without a Jacobian, as in GPflow 2; "published" is the fixed
             ``1.0 * RBF(1.0)`` with noise 1e-10 on raw data rounded to float32, which the
-            regression tables of Scherer et al. (2022), "PyRelationAL", were computed with.
+            regression tables of Scherer et al. (2022), "PyRelationAL", were computed with;
+            "amortised" asks a network that was trained beforehand, without a search: for the
+            kernel "rbf" with a length scale a feature
+            (:class:`~lightning_al.surrogates.AmortisedGP`).
         lengthscale: value, or where the search starts; with "fixed" and "gamma" 1 a feature where
             wanted.
         outputscale: the same, prior variance.
@@ -90,10 +94,11 @@ class GPRegression(GaussianProcess):
             the metrics. None: no, or what the data say, from the command line. One estimate of the
             hyper-parameters, as here, claims too much to be safe
             (:class:`~lightning_al.tasks.MarginalGPRegression` does not).
+        surrogate: for "amortised", name or path of a trained network; by default "amortised-gp".
 
     Raises:
         ValueError: settings that make no sense; in a fit, data that are not finite.
-        LookupError: an unknown kernel or metric.
+        LookupError: an unknown kernel, metric or network.
     """
 
     y: Tensor  # [L, D], standardised
@@ -115,6 +120,7 @@ class GPRegression(GaussianProcess):
         metrics: Sequence[MetricSpec] | None = None,
         starts: int | None = None,
         safety: bool | None = None,
+        surrogate: str | None = None,
     ) -> None:
         if outputs is None or outputs < 1:
             raise ValueError(f"a regression needs 1 output or more, got {outputs}")
@@ -133,6 +139,10 @@ class GPRegression(GaussianProcess):
             lengthscale = 0.2 if lengthscale is None else lengthscale
             outputscale = 1.0 if outputscale is None else outputscale
             noise = 0.01 if noise is None else noise
+        raw = None if standardize is not False else standardize
+        given = (lengthscale, outputscale, noise, starts, raw, safety or None)
+        amortised.check(hyperparameters == "amortised", surrogate, ard and kernel == "rbf", given)
+        self.surrogate = surrogate
         ours = isinstance(kernel, str)
         if ours:
             Stationary(str(kernel), torch.ones(1), torch.ones(()))  # refuses unknown names
@@ -150,10 +160,11 @@ class GPRegression(GaussianProcess):
                 "variance": variance,
                 "starts": starts,
                 "safety": safety,
+                **({} if surrogate is None else {"surrogate": surrogate}),
                 **({"kernel": kernel} if ours else {}),
             },
             metric_arguments={"outputs": outputs - bool(safety)},
-            modes=(*MODES, "gamma"),
+            modes=(*MODES, "gamma", "amortised"),
         )
         self.outputs, self.variance, self.safety = outputs, variance, bool(safety)
         self.starts = starts or (GAMMA_SEARCHES if hyperparameters == "gamma" else 1)
@@ -191,6 +202,9 @@ class GPRegression(GaussianProcess):
         self.target_mean, self.target_std, self.y = self._units(goal)
         if self.hyperparameters in ("map", "evidence", "gamma"):
             self._search(started)
+        elif self.hyperparameters == "amortised":
+            found = amortised.ask(self.surrogate, self.x, self.y)
+            self.lengthscale, self.outputscale, self.noise = found
 
     def _units(self, goal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is taken from targets [n, D], what they are divided by [D], and what they become.

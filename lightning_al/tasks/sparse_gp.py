@@ -67,10 +67,10 @@ class SparseGPRegression(GPRegression):
     ) -> None:
         if points < 1:
             raise ValueError(f"a sparse process needs 1 inducing point or more, got {points}")
-        if not isinstance(kernel, str) or hyperparameters == "published":
+        if not isinstance(kernel, str) or hyperparameters in ("published", "amortised"):
             raise ValueError(
-                "a sparse process needs one of our kernels by name, and not 'published', got "
-                f"{kernel!r}, {hyperparameters!r}; use GPRegression"
+                "a sparse process needs one of our kernels by name, not 'published' or "
+                f"'amortised', got {kernel!r}, {hyperparameters!r}; use GPRegression"
             )
         super().__init__(
             outputs,
