@@ -4,7 +4,9 @@
 """
 
 from . import selection
+from .around.auto_al import AutoAL, RegressionAutoAL
 from .around.combined import EpsilonGreedy, FilterThenChoose, WeightedSum
+from .around.mixture import RandomWeights, UniformMixture
 from .around.restricted import PerClassQuota, Subsample
 from .around.stochastic import (
     Random,
@@ -99,6 +101,7 @@ __all__ = [
     "TCM",
     "AgainstIncumbent",
     "AlfaMix",
+    "AutoAL",
     "Badge",
     "Bait",
     "BatchBald",
@@ -125,6 +128,8 @@ __all__ = [
     "PolicyQuery",
     "ProbCover",
     "Random",
+    "RandomWeights",
+    "RegressionAutoAL",
     "RegressionBatchEPIG",
     "RegressionEPIG",
     "RelativeDistance",
@@ -138,6 +143,7 @@ __all__ = [
     "Thompson",
     "TypiClust",
     "UHerding",
+    "UniformMixture",
     "WeightedSum",
     "bald",
     "bald_naive",

@@ -19,7 +19,7 @@ from lightning_al.scoring.scorer import Bound, predictions_of
 from lightning_al.tasks import Adapter, find_head
 
 from .lightning import refit, test_round
-from .recipe import Recipe
+from .recipe import Recipe, quietly
 
 __all__ = ["Workbench", "adapter_for"]
 
@@ -239,7 +239,7 @@ class Workbench:
         device = self._bound().scorer.running.device
         chosen: Any = 1 if device.index is None or device.type == "cpu" else [device.index]
         place = {"accelerator": device.type, "devices": chosen}
-        with seeded(*self._where, f"learner-{next(self.count)}"):
+        with seeded(*self._where, f"learner-{next(self.count)}"), quietly():
             family_of(module).Trainer(**(QUIET | place | arguments)).fit(module, loader)
         return module
 

@@ -26,7 +26,12 @@ from lightning_al.strategies import (
 )
 from lightning_al.testing import World, check_strategy, kind_of, rehearsed
 
-SHORT = {"core-gcn": {"epochs": 15}, "learning-loss": {"steps": 15}}  # what is trained, for less
+SHORT = {  # what is trained, for less
+    "core-gcn": {"epochs": 15},
+    "learning-loss": {"steps": 15},
+    "auto-al": {"search": {"warm_up": 1, "steps": 2}},
+    "regression-auto-al": {"search": {"warm_up": 1, "steps": 2}},
+}
 NESTED = [
     {"name": "weighted-sum", "parts": ["bald", "entropy", "margin"], "weights": [1, 0.5, -2]},
     {"name": "weighted-sum", "parts": ["variance", "greedy"], "normalise": "none"},
