@@ -64,3 +64,9 @@ class FitBackend(Protocol):
     def refit(self, recipe: Any, datamodule: Any, *, seed: int, round: int) -> Any:
         """A module fitted on other data than the run's, on one device; unheard by loggers."""
         ...
+
+    def refits(
+        self, recipe: Any, datamodules: Sequence[Any], *, seed: int, round: int
+    ) -> list[Any]:
+        """Several :meth:`refit` at once, one for each data module."""
+        ...

@@ -30,7 +30,7 @@ from .recipe import Recipe, quietly
 from .recorder import NotPlain
 from .thread_count import at
 
-__all__ = ["LEAN", "LeanFits", "backend_of", "falling_back", "lean_fit", "lean_test"]
+__all__ = ["LEAN", "LeanFits", "falling_back", "lean_fit", "lean_test"]
 
 log = logging.getLogger(__name__)
 
@@ -151,11 +151,3 @@ class LeanFits(LightningFits):
             except NotPlain:
                 self._refits = False
         return super().refit(recipe, datamodule, **where)
-
-
-def backend_of(fits: str, *args: Any, **kwargs: Any) -> LightningFits:
-    """The backend that the option ``fits`` names: "lightning", "lean" or "auto".
-
-    "lean" and "auto" are one until there are more: both are lean where that gives the same.
-    """
-    return (LightningFits if fits == "lightning" else LeanFits)(*args, **kwargs)

@@ -24,7 +24,7 @@ from .recipe import Recipe, quietly
 from .thread_count import at
 
 __all__ = ["LIGHTNING", "Begun", "Engine", "LightningFits", "fit_round", "load_best", "refit"]
-__all__ += ["refit_by", "refuse_diverged", "test_round"]
+__all__ += ["refit_by", "refits", "refuse_diverged", "test_round"]
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,12 @@ class LightningFits:
         with at(self.threads):
             return refit(recipe, datamodule, seed=seed, round=round)
 
+    def refits(
+        self, recipe: Recipe, datamodules: Sequence[Any], *, seed: int, round: int
+    ) -> list[Any]:
+        """Several :meth:`refit`, one for each data module."""
+        return [self.refit(recipe, data, seed=seed, round=round) for data in datamodules]
+
     def fresh(self, round: int) -> Any:
         """The module of a round as it is built, never fitted."""
         return self.recipe.build_task(self.seed, round, None)
@@ -346,3 +352,8 @@ def refit_by(engine: Engine, recipe: Recipe, datamodule: Any, *, seed: int, roun
 def refit(recipe: Recipe, datamodule: Any, *, seed: int, round: int) -> Any:
     """:func:`refit_by` Lightning."""
     return refit_by(LIGHTNING, recipe, datamodule, seed=seed, round=round)
+
+
+def refits(recipe: Recipe, datamodules: Sequence[Any], *, seed: int, round: int) -> list[Any]:
+    """Several :func:`refit`, one for each data module."""
+    return [refit(recipe, data, seed=seed, round=round) for data in datamodules]

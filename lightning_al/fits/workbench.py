@@ -18,7 +18,7 @@ from lightning_al.records import Pool, Predictions
 from lightning_al.scoring.scorer import Bound, predictions_of
 from lightning_al.tasks import Adapter, find_head
 
-from .lightning import refit, test_round
+from .lightning import refits, test_round
 from .recipe import Recipe, quietly
 
 __all__ = ["Workbench", "adapter_for"]
@@ -85,14 +85,14 @@ class Workbench:
         bound: the scorer of the round, bound to the strategy whose pool this is the bench of.
         recipe: how the run fits its modules; None where nothing can be refitted.
         privileged: labels of the pool and the test set are open.
-        refitting: fits a fresh module on some data, as :func:`.lightning.refit`.
+        refitting: fits fresh modules, each on some data, as :func:`.lightning.refits`.
         count: of the fits so far.
     """
 
     bound: InitVar[Bound]
     recipe: InitVar[Recipe | None] = None
     privileged: bool = False
-    refitting: Callable[..., Any] = refit
+    refitting: Callable[..., list[Any]] = refits
     count: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
     _bound: Callable[[], Bound] = field(init=False, repr=False, compare=False)
     _given: Callable[[], Recipe | None] = field(init=False, repr=False, compare=False)
@@ -275,13 +275,16 @@ class Workbench:
         """Several :meth:`refit`, one for each (index, weights)."""
         recipe = replace(self._recipe(), loggers=())
         seed, round = self._where
-        fitted = []
+        some = []
         for index, weights in multisets:
             data = self._data.restricted(index, weights=weights, answers=self._open(answers))
-            place = data.round = round + ahead
-            with seeded(seed, round, f"refit-{next(self.count)}"):
-                fitted.append(self.refitting(recipe, data, seed=seed, round=place))
-        return fitted
+            data.round = round + ahead
+            some.append(data)
+        keys = [next(self.count) for _ in some]
+        if not some:
+            return []
+        with seeded(seed, round, f"refit-{keys[0]}"):
+            return self.refitting(recipe, some, seed=seed, round=round + ahead)
 
     def metrics(self, module: Any, on: str = "val") -> dict[str, float]:
         """What a module logs on the validation set; on the test set for privileged strategies.

@@ -242,8 +242,10 @@ class RunPlan:
     )
     fits: str = option(
         "who fits: lightning; lean, a bare loop that gives the same weights to the last bit, for "
-        "plain modules on one CPU (others are fitted by Lightning, and the journal says why); or "
-        "auto, lean where it can",
+        "plain modules on one CPU (others are fitted by Lightning, and the journal says why); "
+        "stacked, which does many fits as one where there are many (lock-step seeds of bench, "
+        "refits of a strategy), equal to lean up to rounding, and lean elsewhere; or auto, lean "
+        "where it can",
         "lightning",
         identity=False,
         check=word("lightning", "lean", "stacked", "auto"),

@@ -133,7 +133,7 @@ class Executor:
             bank=self.banks.now(self.folder.path),
             remaining=self.plan.budget - self.standing.bought,
             make_bench=lambda bound: Workbench(
-                bound, self.fits.recipe, self.plan.privileged, self.fits.refit
+                bound, self.fits.recipe, self.plan.privileged, self.fits.refits
             ),
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lightning_al.fits.lean import backend_of
+from lightning_al.fits.backends import backend_of
 from lightning_al.fits.thread_count import chosen, continued
 from lightning_al.history.history import History
 from lightning_al.history.hits import hits_of

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .engine import fit_stack, test_stack
+from .fits import StackedFits
 from .judging import Verdict
 from .member import Member
 
-__all__ = ["Member", "Verdict", "fit_stack", "test_stack"]
+__all__ = ["Member", "StackedFits", "Verdict", "fit_stack", "test_stack"]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -59,6 +59,8 @@ def _reasons(members: Sequence[Member]) -> Iterator[str]:
         yield "the modules are of several classes"
     if own := [name for name in INSIDE if overrides(name, first.module)]:
         yield f"the module overrides {own[0]}, which is one replica's"
+    if own := [part for part in first.module.modules() if isinstance(part, nn.RNNBase)]:
+        yield f"the module has a layer {type(own[0]).__name__}, which vmap does not know"
     limits = [Limits.of(each.trainer) for each in members]
     if any(each != limits[0] for each in limits):
         yield "the Trainers differ in their limits"

@@ -16,16 +16,30 @@ from torchmetrics import Metric, MetricCollection
 
 from lightning_al.fits.recorder import NotPlain
 
-__all__ = ["METRICS", "Fields", "changed", "fields_of", "leaves", "rebuilt"]
+__all__ = [
+    "METRICS",
+    "Fields",
+    "Parts",
+    "changed",
+    "fields_in",
+    "fields_of",
+    "leaves",
+    "parts_of",
+    "rebuilt",
+]
 __all__ += ["set_field", "together"]
 
 METRICS = (Metric, MetricCollection)
 PLAIN = (bool, int, float, str, type(None))
 CONTAINERS = (list, tuple, dict)
+LOOKED_AT = frozenset((*PLAIN, *CONTAINERS))
 KNOWN = frozenset(vars(LightningModule()))  # what every module has
 
 Fields = dict[tuple[str, str], Any]
 """By the name of a part of a module, and of its attribute."""
+
+Parts = list[tuple[str, nn.Module]]
+"""Parts of a module, each with its name."""
 
 
 def fields_of(module: nn.Module) -> Fields:
@@ -33,10 +47,31 @@ def fields_of(module: nn.Module) -> Fields:
 
     Metrics keep their own states, and are left out with all that is in them.
     """
+    return fields_in(parts_of(module))
+
+
+def parts_of(module: nn.Module, moving: bool = False) -> Parts:
+    """The module and its parts by name, without metrics.
+
+    Args:
+        module: as a whole.
+        moving: leave out layers of torch's own, which change none of their attributes.
+    """
+    return [
+        (prefix, part)
+        for prefix, part in _parts(module, "")
+        if not (moving and type(part).__module__.startswith("torch.nn.modules."))
+    ]
+
+
+def fields_in(parts: Parts) -> Fields:
+    """:func:`fields_of` some parts."""
     found: Fields = {}
-    for prefix, part in _parts(module, ""):
-        for name, value in vars(part).items():
-            if name not in KNOWN and (type(value) in PLAIN + CONTAINERS or _tensor(value)):
+    for prefix, part in parts:
+        own = part.__dict__
+        for name in own.keys() - KNOWN:
+            value = own[name]
+            if type(value) in LOOKED_AT or isinstance(value, Tensor):
                 found[prefix, name] = value
     return found
 
@@ -47,10 +82,6 @@ def _parts(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     yield prefix, module
     for name, child in module.named_children():
         yield from _parts(child, f"{prefix}.{name}" if prefix else name)
-
-
-def _tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
 
 
 def set_field(part: nn.Module, name: str, value: Any) -> None:

@@ -23,7 +23,7 @@ from lightning_al.fits.lightning import load_best, refuse_diverged
 from lightning_al.fits.recorder import NotPlain, Recorder
 from lightning_al.fits.stepping import quick_step
 
-from .fields import together
+from .fields import rebuilt, together
 from .hearing import StackRecorder, do_apart
 from .optimizing import StackedOptimizer, clip
 from .replica import Replica
@@ -207,11 +207,11 @@ class Loop:
         places = self._places
         shell.module.trainer = self.alive[0].trainer
         self.rows.reclaim(places)
-        self.rows.gather(places, shell.module)
+        self.rows.gather(places, shell.parts)
 
     def _leave(self, shell: Shell) -> None:
         """After them: what they have done to attributes is done to the modules."""
-        self.rows.scatter(self._places, shell.module)
+        self.rows.scatter(self._places, shell.fields)
 
     def _validate(self) -> None:
         """Validate all; the training goes on as it was."""
@@ -315,6 +315,4 @@ class Loop:
 
 def _first(batch: Any) -> Any:
     """The batch of the first row, whose sizes are those of all."""
-    from .fields import rebuilt
-
     return rebuilt(batch, lambda t: t[0])

@@ -7,7 +7,7 @@ the stack. Other attributes are carried to and fro, around hooks that may look a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,18 @@ from torch import Tensor, nn
 from lightning_al.compat import put_tensor, tensor_slots
 from lightning_al.fits.recorder import NotPlain
 
-from .fields import PLAIN, Fields, changed, fields_of, leaves, rebuilt, set_field, together
+from .fields import (
+    PLAIN,
+    Fields,
+    changed,
+    fields_in,
+    fields_of,
+    leaves,
+    parts_of,
+    rebuilt,
+    set_field,
+    together,
+)
 
 __all__ = ["Rows", "named_slots"]
 
@@ -47,6 +58,8 @@ class Rows:
         self._slots = [named_slots(module) for module in self.modules]
         self._gather_tensors()
         self._parts = [dict(module.named_modules()) for module in self.modules]
+        self._moving = [parts_of(module, moving=True) for module in self.modules]
+        self._compare()
         self._at: list[list[int]] = []  # where in memory each slot of each module lies
         self._bind()
 
@@ -69,6 +82,14 @@ class Rows:
         if name not in self._parts[row]:
             raise NotPlain(f"{name} is built inside a step")
         return self._parts[row][name]
+
+    def _compare(self) -> None:
+        """Refuse replicas whose layers have other settings."""
+        each = [fields_of(module) for module in self.modules]
+        if any(fields.keys() != each[0].keys() for fields in each):
+            raise NotPlain("replicas differ in their attributes")
+        for key in each[0]:
+            together(".".join(filter(None, key)), [fields[key] for fields in each], torch.stack)
 
     # --- parameters and buffers --------------------------------------------------------------
 
@@ -124,21 +145,20 @@ class Rows:
 
     # --- attributes --------------------------------------------------------------------------
 
-    def gather(self, rows: Sequence[int], target: nn.Module) -> None:
+    def gather(self, rows: Sequence[int], parts: Mapping[str, nn.Module]) -> None:
         """Take in the attributes of the modules of some rows; a copy of them learns the plain ones.
 
         Rows that are left out, for their fits are over, have those of the first.
 
         Args:
             rows: that are alive.
-            target: gets the plain values, and the modes of its parts.
+            parts: of the copy, by name.
         """
-        found = {row: fields_of(self.modules[row]) for row in rows}
+        found = {row: fields_in(self._moving[row]) for row in rows}
         first = found[rows[0]]
         if any(each.keys() != first.keys() for each in found.values()):
             raise NotPlain("replicas differ in their attributes")
         each_row = [found.get(row, first) for row in range(len(self))]
-        parts = dict(target.named_modules())
         self.fields = {}
         for key, value in first.items():
             name = ".".join(filter(None, key))
@@ -147,18 +167,17 @@ class Rows:
                 self.fields[key] = joined
             elif key[0] in parts:
                 set_field(parts[key[0]], key[1], rebuilt(value, lambda t: t))
-        for name, part in self.modules[rows[0]].named_modules():
+        for name, part in self._parts[rows[0]].items():
             if name in parts:
                 parts[name].training = part.training
 
-    def scatter(self, rows: Sequence[int], source: nn.Module) -> None:
+    def scatter(self, rows: Sequence[int], now: Fields) -> None:
         """Give the modules of some rows their attributes, as a step of all has left them.
 
         Args:
             rows: that are alive.
-            source: has the plain values.
+            now: attributes of the copy, for the plain values.
         """
-        now = fields_of(source)
         parts = self._parts[rows[0]]
         new: Fields = {}
         for key, value in now.items():
@@ -198,6 +217,7 @@ class Rows:
         self.modules = [self.modules[row] for row in rows]
         self._slots = [self._slots[row] for row in rows]
         self._parts = [self._parts[row] for row in rows]
+        self._moving = [self._moving[row] for row in rows]
         self._bind()
         return index
 

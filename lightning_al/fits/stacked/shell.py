@@ -19,7 +19,7 @@ from torchmetrics import MetricCollection
 
 from lightning_al.fits.recorder import NotPlain
 
-from .fields import METRICS, fields_of, leaves, rebuilt, set_field
+from .fields import METRICS, Fields, fields_in, leaves, parts_of, rebuilt, set_field
 from .rows import Rows, named_slots, place_tensors
 from .streams import Streams
 
@@ -68,14 +68,20 @@ class Shell:
             leader.trainer = attached
         self.module.trainer = attached
         self.slots = named_slots(self.module)
-        self._parts = dict(self.module.named_modules())
-        self._own = {id(part): name for name, part in self._parts.items()}
+        self.parts = dict(self.module.named_modules())
+        self._own = {id(part): name for name, part in self.parts.items()}
+        self._moving = parts_of(self.module, moving=True)
         self._notes: list[Note] = []
         self.step = step
         self._watch(apart)
         method = getattr(self.module, step)
         self._call: Callable[..., Any] = method
         self._both = is_param_in_hook_signature(method, "batch_idx", min_args=2)
+
+    @property
+    def fields(self) -> Fields:
+        """Its attributes that steps may change."""
+        return fields_in(self._moving)
 
     # --- what is noted down ------------------------------------------------------------------
 
@@ -93,7 +99,7 @@ class Shell:
         vars(module)["log_dict"] = log_dict
         for name in apart:
             vars(module)[name] = self._noting(name, "")
-        for name, part in self._parts.items():
+        for name, part in self.parts.items():
             if isinstance(part, METRICS):
                 vars(part)["update"] = self._noting("update", name)
                 vars(part)["forward"] = vars(part)["compute"] = self._refusing(name)
@@ -143,7 +149,7 @@ class Shell:
             NotPlain: a value that the step must not have.
         """
         shape: list[Any] = []
-        names, parts = list(rows.tensors), self._parts
+        names, parts = list(rows.tensors), self.parts
         given = (*rows.tensors.values(), *leaves(rows.fields), *leaves(batch))
 
         def one(*flat: Tensor) -> tuple[Tensor, ...]:
@@ -157,9 +163,7 @@ class Shell:
             streams.doubts.clear()
             made = self._call(items, place) if self._both else self._call(items)
             changed = self._replaced(tensors)
-            fields = {
-                k: v for k, v in fields_of(self.module).items() if any(True for _ in leaves(v))
-            }
+            fields = {k: v for k, v in self.fields.items() if any(True for _ in leaves(v))}
             notes = [[note.args, note.named] for note in self._notes]
             doubts = [doubt for _, doubt in streams.doubts]
             shape[:] = [made, [fields, changed, notes, doubts]]
