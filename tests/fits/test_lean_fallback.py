@@ -16,26 +16,6 @@ from lightning_al.fits.plain import SUPPORTED, hooks
 from lightning_al.tasks import GPRegression
 
 
-class ByHand(parts.Mine):
-    def __init__(self):
-        super().__init__()
-        self.automatic_optimization = False
-
-    def training_step(self, batch, batch_idx):
-        optimizer = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(super().training_step(batch, batch_idx))
-        optimizer.step()
-
-
-class Plateau(parts.Logs):
-    @staticmethod
-    def configure(module):
-        optimizer = parts.adam(module)
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
-        return {"optimizer": optimizer, "lr_scheduler": schedule, "monitor": "train/loss"}
-
-
 class StepsItself(parts.Mine):
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None):
         optimizer.step(closure=optimizer_closure)
@@ -103,8 +83,8 @@ def gp():
 
 
 MODULES = {
-    "by hand": (ByHand, "optimises by hand"),
-    "plateau": (Plateau, "waits for a plateau"),
+    "by hand": (parts.ByHand, "optimises by hand"),
+    "plateau": (parts.Plateau, "waits for a plateau"),
     "its own step": (StepsItself, "overrides optimizer_step"),
     "its own clipping": (ClipsItself, "overrides configure_gradient_clipping"),
     "checkpoints": (Saves, "overrides on_save_checkpoint"),

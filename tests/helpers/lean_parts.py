@@ -90,6 +90,26 @@ class Logs(Mine):
         self.log("test/hidden", logits.sum(), logger=False)
 
 
+class ByHand(Mine):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+
+
+class Plateau(Logs):
+    @staticmethod
+    def configure(module):
+        optimizer = adam(module)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+        return {"optimizer": optimizer, "lr_scheduler": schedule, "monitor": "train/loss"}
+
+
 class Bare(Mine):
     """Steps without an index, and one that is left out."""
 

@@ -81,6 +81,9 @@ def _undrawn() -> Iterator[None]:
 def test_stack(members: Sequence[Member], fits: Sequence[LeanTrainer]) -> list[dict[str, float]]:
     """Metrics of the test set by name, of each member that was fitted.
 
+    One after the other: in one pass over a test set nine tenths of the time are metrics, which no
+    stack computes faster.
+
     Args:
         members: those whose fit gave a trainer.
         fits: their trainers.

@@ -51,7 +51,7 @@ class Verdict:
         """
         if self.why is None:
             self.why = self._tried(members[:2], together)
-        if self.why:
+        if self.why or self._twin is None:  # a verdict that somebody else made counts nothing
             return self.why
         with _doubled(members[:1]) as (one,):
             batch = next(iter(one.datamodule.train_dataloader()))

@@ -93,6 +93,8 @@ class Loop:
         self.rows = Rows([replica.module for replica in self.replicas])
         shell = self._shell("training_step")
         (lead,), self._schedules = optimizers_of(shell.module)
+        if self._schedules:
+            lead.step()  # of no gradients; schedules want to have seen one
         own = [replica.trainer.optimizers[0] for replica in self.replicas]
         self.optimizer = StackedOptimizer(self.rows, own, lead)
         self._step = quick_step(self.optimizer.optimizer)

@@ -3,7 +3,8 @@
 A replica that is fitted alone draws its masks from torch's global state, seeded for its fit. Here
 each has a generator that stands where that state would stand, and dropout takes row ``r`` of a
 mask from generator ``r``. Drawing is the same call with the same shape and the same probability, so
-the numbers are the same to the last bit.
+the numbers are the same to the last bit. Other draws, such as the dropout inside of an attention
+layer, are errors in ``vmap``, and such a module is not stacked.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Streams(TorchFunctionMode):
         self.doubts.append(("gaussian_nll_loss has a negative variance", (var < 0).any()))
         floored = var.clone()
         with torch.no_grad():
-            floored.clamp_(min=eps)
+            floored.copy_(floored.clamp(min=eps))  # clamp_ would go row by row
         loss = 0.5 * (torch.log(floored) + (input - target) ** 2 / floored)
         if full:
             loss = loss + 0.5 * math.log(2 * math.pi)
