@@ -82,7 +82,7 @@ class Asked:
                 fitted = self.fits.fit(self.request)
         except Exception as error:
             return error
-        return replace(fitted, reason=fitted.reason or why)
+        return replace(fitted, reason=why if fitted.backend == LEAN.name else fitted.reason or why)
 
 
 def fit_asked(
