@@ -60,39 +60,40 @@ def execute(
         return failed(spec, root, error, time.perf_counter() - start)
 
 
-def opened(spec: RunSpec, root: Path, until: float) -> Run:
+def opened(spec: RunSpec, root: Path, until: float, **changes: Any) -> Run:
     """A run of the grid, in its folder, before its first round.
 
     Args:
         spec: the run.
         root: folder of the benchmark.
         until: when to give up waiting for another process, by the monotonic clock.
+        changes: options of the run that are no part of what it is.
 
     Raises:
         FolderBusy: another process is at work on it.
     """
     while True:
         try:
-            return _opened(spec, root / "runs" / spec.run_id)
+            return _opened(spec, root / "runs" / spec.run_id, changes)
         except FolderBusy:
             if time.monotonic() > until:
                 raise
         time.sleep(1)
 
 
-def _opened(spec: RunSpec, folder: Path) -> Run:
+def _opened(spec: RunSpec, folder: Path, changes: Mapping[str, Any]) -> Run:
     from lightning_al.assembly.building import Assembly
     from lightning_al.assembly.parsed import parsed
     from lightning_al.rounds.run import Run
 
     config = parsed(spec.config)
     parts = Assembly(config)
-    changes: dict[str, Any] = {"run_dir": folder, "keep_checkpoints": "last", "files": False}
-    changes["fits"] = spec.config.get("fits", "auto")
+    given: dict[str, Any] = {"run_dir": folder, "keep_checkpoints": "last", "files": False}
+    given["fits"] = spec.config.get("fits", "auto")
     if spec.takes_all:
         everything = _pool_size(parts, config)
-        changes |= {"query_size": everything, "budget": everything}
-    learner = parts.learner(privileged=True, **changes)
+        given |= {"query_size": everything, "budget": everything}
+    learner = parts.learner(privileged=True, **given, **changes)
     return Run(learner, learner.parts())
 
 

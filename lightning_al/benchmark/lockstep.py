@@ -114,13 +114,22 @@ class _Group:
     verdict: Verdict = field(default_factory=Verdict)  # whether the fits can be one
 
     def open(self, specs: Sequence[RunSpec], patience: float) -> list[dict[str, Any]]:
-        """Open all folders; the outcomes of runs that cannot be opened."""
+        """Open all folders; the outcomes of runs that cannot be opened.
+
+        One seed of each strategy is rehearsed: the others differ from it in numbers alone.
+        """
         until, ended = time.monotonic() + patience, []
+        rehearsed: dict[str, int] = {}  # strategies, and the threads that were found for the group
         with _quiet():
             for spec in specs:
                 clock = time.perf_counter()
+                name = str(spec.place["strategy"])
+                changes = {"threads": next(iter(rehearsed.values()))} if rehearsed else {}
+                if name in rehearsed:
+                    changes["rehearse"] = False
                 try:
-                    run = opened(spec, self.root, until)
+                    run = opened(spec, self.root, until, **changes)
+                    rehearsed[name] = run.standing.start["threads"]
                     going = _Going(spec, run, run.steps())
                     self.going.append(going)
                     going.seconds = time.perf_counter() - clock
