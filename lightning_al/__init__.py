@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_al.assembly.replay import replay
     from lightning_al.history.history import History
     from lightning_al.journal.fixes import fix_answers
     from lightning_al.rounds import ActiveLearner
-    from lightning_al.rounds.replay import replay
     from lightning_al.rounds.suggest import suggest
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ _HOME = {
     "ActiveLearner": "lightning_al.rounds",
     "History": "lightning_al.rounds",
     "fix_answers": "lightning_al.journal.fixes",
-    "replay": "lightning_al.rounds.replay",
+    "replay": "lightning_al.assembly.replay",
     "suggest": "lightning_al.rounds.suggest",
 }
 

@@ -11,6 +11,7 @@ from helpers import small
 from helpers import stack_parts as parts
 from helpers.bench_parts import settled
 
+from lightning_al import replay
 from lightning_al.benchmark import lockstep
 from lightning_al.benchmark.bench import run_bench
 from lightning_al.benchmark.execute import execute
@@ -276,3 +277,39 @@ def test_a_failed_run_is_done_again_alone(table, tmp_path):
     assert "stack" not in first
     for p in path.parent.glob("*.json"):
         assert p.name == path.name or p.read_bytes() == before[p.name]
+
+
+# --- replay --------------------------------------------------------------------------------------
+
+
+def the_same(module, kept, within=0.0):
+    mine = module.state_dict()
+    assert list(mine) == list(kept)
+    for name, value in kept.items():
+        torch.testing.assert_close(mine[name], value, rtol=within, atol=within)
+
+
+def test_a_round_of_a_stack_is_replayed_in_its_stack(tmp_path):
+    """In float32 too, where a fit alone is the same to rounding only."""
+    single = {"class_path": "helpers.stack_parts.Single"}
+    (group,) = bench_of(parts.settings(seeds=2, model=single, budget=4)).groups
+    outcomes = together(group, tmp_path)
+    assert {each["status"] for each in outcomes.values()} == {"done"}
+    folder = tmp_path / "runs" / group[1].run_id
+    (folder.parent / "apart").mkdir()
+    shutil.copytree(folder, folder.parent / "apart" / folder.name)
+    kept = small.weights(folder / "checkpoints" / "round-001.ckpt")
+    the_same(replay(folder, 1), kept)
+    the_same(replay(folder.parent / "apart" / folder.name, 1), kept, 1e-4)
+
+
+def test_in_float64_a_replay_alone_is_the_same(table, tmp_path, caplog):
+    bench, _, _ = table
+    together(bench.groups[0], tmp_path)
+    folder = tmp_path / "runs" / bench.groups[0][0].run_id
+    kept = small.weights(folder / "checkpoints" / "round-001.ckpt")
+    the_same(replay(folder, 1), kept)
+    for other in bench.groups[0][1:]:
+        shutil.rmtree(tmp_path / "runs" / other.run_id)
+    the_same(replay(folder, 1), kept, 1e-9)
+    assert "fitted alone now" in caplog.text

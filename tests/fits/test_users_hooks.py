@@ -10,8 +10,8 @@ from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder, Mod
 from torch import nn
 from torch.nn import functional as F
 
+from lightning_al.assembly.replay import replay
 from lightning_al.journal.journal import read_journal
-from lightning_al.rounds.replay import replay
 from lightning_al.tasks import Classification
 
 

@@ -48,6 +48,21 @@ class Double(Classification):
         self.double()
 
 
+class Single(Double):
+    """The same in float32."""
+
+    def __init__(self, dropout: float = 0.3, lr: float = 0.02):
+        super().__init__(dropout, lr)
+        self.float()
+
+    def split(self, batch):
+        inputs, targets = super().split(batch)
+        return inputs.float(), targets
+
+    def forward(self, inputs):
+        return super().forward(inputs.float())
+
+
 class Looks(Double):
     """Asks for a number of its loss, which a stack cannot tell."""
 

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
+from lightning_al.assembly.replay import replay
 from lightning_al.benchmark.single import read_run
 from lightning_al.journal.journal import Journal, JournalError, read_journal
 from lightning_al.journal.order import check_order
-from lightning_al.rounds.replay import replay
 
 
 @pytest.fixture

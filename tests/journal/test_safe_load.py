@@ -14,8 +14,8 @@ import torch
 from helpers import small
 from torch import nn
 
+from lightning_al.assembly.replay import replay
 from lightning_al.cli import main
-from lightning_al.rounds.replay import replay
 from lightning_al.safe_load import load_plain
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning import LightningModule
 from pytorch_lightning.loggers import CSVLogger
@@ -11,6 +14,8 @@ from pytorch_lightning.loggers import CSVLogger
 from lightning_al.compat import family_of
 from lightning_al.fits.lightning import fit_round
 from lightning_al.fits.recipe import Recipe
+from lightning_al.fits.recorder import NotPlain
+from lightning_al.fits.stacked import Member, fit_stack
 from lightning_al.fits.thread_count import at
 from lightning_al.journal.checkpoints import read_checkpoint, trouble_of
 from lightning_al.journal.extension import known_items, stand_as_known
@@ -18,11 +23,14 @@ from lightning_al.journal.journal import JournalError, read_journal
 from lightning_al.journal.run_folder import check_same_run
 from lightning_al.journal.standing import Standing
 from lightning_al.records.plan import options_of
+from lightning_al.rounds.driver import ActiveLearner
+from lightning_al.rounds.parts import Parts, describe
 
-from .driver import ActiveLearner
-from .parts import Parts, describe
+from .recall import learner_of_run
 
 __all__ = ["replay"]
+
+log = logging.getLogger(__name__)
 
 
 def replay(
@@ -31,7 +39,9 @@ def replay(
     """Fit round ``round`` of a run again with a plain ``Trainer.fit``: no driver, no AL callback.
 
     On the CPU, at the recorded number of threads, the weights equal the round's checkpoint bit for
-    bit.
+    bit. A round that was fitted together with those of other runs of a benchmark, ``fits:
+    stacked``, is fitted with them again where their folders lie beside this one, with weights equal
+    bit for bit; else alone, with weights equal to rounding (1e-9 where the network is float64).
 
     Args:
         run_dir: the run folder; nothing in it is changed, and no logger hears of the fit.
@@ -44,10 +54,7 @@ def replay(
         JournalError: a damaged journal, a learner of another run, or data that have changed since.
     """
     run_dir = Path(run_dir)
-    records, _ = read_journal(run_dir / "journal.jsonl")
-    if not records:
-        raise LookupError(f"{run_dir} holds no journal; give the folder of a run")
-    standing = Standing.of(records, run_dir)
+    standing = _standing(run_dir)
     if not standing.has(round, "fitted") or standing.checkpoint(round) is None:
         done = [r.round for r in standing.committed if r.batches]
         raise LookupError(f"round {round} was not fitted in {run_dir}; it holds rounds {done}")
@@ -56,10 +63,61 @@ def replay(
             f"{run_dir} ran on {standing.start['world']} processes; replay fits on one, where the "
             "batches would differ"
         )
-    if learner is None:
-        from lightning_al.assembly.recall import learner_of_run  # inside: a composition root
+    with at(standing.start["threads"]), tempfile.TemporaryDirectory() as scratch:
+        mine = _member(standing, round, learner, Path(scratch))
+        if names := standing.stack(round):
+            try:
+                return _stacked(names, mine, standing, Path(scratch))
+            except (LookupError, NotPlain) as why:
+                log.warning(
+                    "round %d of %s was fitted together with %d other runs, and is fitted alone "
+                    "now, which is the same to rounding: %s",
+                    *(round, run_dir, len(names) - 1, why),
+                )
+                mine = _member(standing, round, learner, Path(scratch))
+        where: dict[str, Any] = {"seed": mine.seed, "round": round}
+        fit_round(mine.module, mine.recipe, mine.datamodule, mine.trainer, **where)
+        module: LightningModule = mine.module
+        return module
 
-        learner = learner_of_run(run_dir, round)
+
+def _standing(run_dir: Path) -> Standing:
+    records, _ = read_journal(run_dir / "journal.jsonl")
+    if not records:
+        raise LookupError(f"{run_dir} holds no journal; give the folder of a run")
+    return Standing.of(records, run_dir)
+
+
+def _stacked(
+    names: Sequence[str], mine: Member, standing: Standing, scratch: Path
+) -> LightningModule:
+    """The module of a round, fitted again together with those of other runs.
+
+    Raises:
+        LookupError: not all of their folders are there.
+        NotPlain: they cannot be fitted together here.
+        ValueError: its weights are not finite.
+    """
+    path = standing.path.resolve()
+    if path.name not in names:
+        raise LookupError(f"the folder is none of {', '.join(names)} any more")
+    members = [
+        mine
+        if name == path.name
+        else _member(_standing(path.parent / name), mine.round, None, scratch / name)
+        for name in names
+    ]
+    fitted = fit_stack(members)[names.index(path.name)]
+    if isinstance(fitted, Exception):
+        raise fitted
+    module: LightningModule = mine.module
+    return module
+
+
+def _member(standing: Standing, round: int, learner: ActiveLearner | None, scratch: Path) -> Member:
+    """The fit of a round of a run, as it was before it began."""
+    run_dir = standing.path
+    learner = learner_of_run(run_dir, round) if learner is None else learner
     learner = learner.with_(loggers=())
     parts = learner.parts()
     recipe = parts.recipe(learner)
@@ -70,13 +128,11 @@ def replay(
         if why := trouble_of(run_dir / before, standing.hash_of(round - 1)):
             raise JournalError(f"{run_dir}: round {round} starts from {before}, which {why}")
         previous = read_checkpoint(run_dir, before, trust=learner.trust)["state_dict"]
-    with at(standing.start["threads"]), tempfile.TemporaryDirectory() as scratch:
-        module: LightningModule = recipe.build_task(learner.seed, round, previous)
-        trainer = recipe.build_trainer(folder=Path(scratch), family=family_of(module))
-        if trainer.loggers:  # some callbacks insist on one
-            trainer.loggers = [CSVLogger(scratch)]
-        fit_round(module, recipe, learner.datamodule, trainer, seed=learner.seed, round=round)
-        return module
+    module = recipe.build_task(learner.seed, round, previous)
+    trainer = recipe.build_trainer(folder=scratch, family=family_of(module))
+    if trainer.loggers:  # some callbacks insist on one
+        trainer.loggers = [CSVLogger(scratch)]
+    return Member(module, recipe, learner.datamodule, trainer, learner.seed, round)
 
 
 def _at_round(
