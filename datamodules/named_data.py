@@ -15,7 +15,7 @@ from lightning_al.randomness import derive
 from . import named as datasets
 from .named.all_sets import ImageSpec
 from .named.starts import WARM_SEED
-from .partition import held_out, scaling
+from .partition import held_out, in_unit_range, scaling
 from .pool_data import PoolDataModule, Splits
 from .sources import data_root
 from .tensors import TensorItems
@@ -52,7 +52,7 @@ class NamedDataModule(PoolDataModule):
             of warm starts.
         variant: "corrected" (all rows, no identifier, no leaked target, shuffled folds), or
             "published": the parsing, raw float32 features and unshuffled folds behind the paper's
-            figures.
+            figures; features and targets in [0, 1] where the paper had them so.
         standardise: features of tables by mean and deviation of the training part of the fold
             (without ``val``); None does so unless the variant is "published".
         val: share or number of training items for validation; None for none.
@@ -129,6 +129,10 @@ class NamedDataModule(PoolDataModule):
             mean, std = scaling(features, test, val)
             features = (features.double() - mean) / std
         targets = table.targets
+        if self.variant == "published" and table.spec.published.unit_range:
+            seen = torch.ones(len(table), dtype=torch.bool)
+            seen[test] = False
+            features, targets = in_unit_range(features, seen), in_unit_range(targets, seen)
         targets = targets.float() if targets.is_floating_point() else targets
         return Splits(TensorItems(features.float(), targets), test, val=val)
 

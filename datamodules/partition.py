@@ -9,7 +9,7 @@ from lightning_al.randomness import generator
 
 from .splits import draw, share_to_count
 
-__all__ = ["held_out", "scaling"]
+__all__ = ["held_out", "in_unit_range", "scaling"]
 
 
 def held_out(
@@ -75,3 +75,13 @@ def scaling(features: Tensor, *held: Tensor | None) -> tuple[Tensor, Tensor]:
     centre = seen.nan_to_num(torch.inf).amin(0)
     constant = centre == seen.nan_to_num(-torch.inf).amax(0)
     return torch.where(constant, centre, mean), torch.where(constant, 1.0, std)
+
+
+def in_unit_range(values: Tensor, seen: Tensor) -> Tensor:
+    """Values [N, ...] brought to [0, 1] by the range of the rows that are seen (bool [N]).
+
+    Others may lie outside; what is constant among them becomes 0.
+    """
+    low, high = values[seen].amin(0), values[seen].amax(0)
+    spread = high - low
+    return torch.where(spread > 0, (values - low) / torch.where(spread > 0, spread, 1), 0)

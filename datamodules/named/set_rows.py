@@ -94,6 +94,13 @@ def _check(spec: TableSpec, origin: _Origin, where: str) -> None:
         raise ValueError(f"{where}: expected either files or draw, got {got}; give one of them")
     if spec.columns is not None and spec.target not in spec.columns:
         refuse(where, "target", f"one of the columns {', '.join(spec.columns)}", spec.target)
+    for name, levels in spec.categories.items():
+        if spec.columns is None or name not in spec.columns or name == spec.target:
+            refuse(where, "categories", "of columns that are no target", name)
+        if not isinstance(levels, list) or not all(isinstance(v, str) for v in levels):
+            refuse(where, f"categories.{name}", "a list of texts, the levels", levels)
+        if len(set(levels)) != len(levels) or len(levels) < 2:
+            refuse(where, f"categories.{name}", "two levels or more, each once", levels)
     if bool(spec.labels) != (spec.task == "classification"):
         wanted = "the classes of a classification, and left out of a regression"
         refuse(where, "labels", wanted, spec.labels)
@@ -142,5 +149,6 @@ def _source(
         refuse(where, f"{key}.sha256", "64 digits 0-9 and a-f", file.sha256)
     columns: Sequence[str] | None = file.columns or spec.columns
     names = None if columns is None else (*file.skip, *columns)
-    parse = Parser(form(**more), names, rows, file.skip, file.member)
+    categories = {name: tuple(levels) for name, levels in spec.categories.items()}
+    parse = Parser(form(**more), names, rows, file.skip, file.member, categories)
     return Source(file.folder, name, parse, file.url, file.sha256)

@@ -19,8 +19,10 @@ from .table_spec import Variant
 
 __all__ = [
     "DRAWINGS",
+    "bimodal_sine",
     "bundled",
     "checkerboard",
+    "density_grid",
     "gaussian_clouds",
     "line",
     "six_clouds",
@@ -152,6 +154,39 @@ def spiral(variant: Variant = "corrected", size: int = 1000, seed: int = 1234) -
     z = rng.uniform(0, 15, size)
     noise = 0.1 * rng.standard_normal((2, size))
     return np.column_stack([z, np.sin(z) + noise[0], np.cos(z) + noise[1]])
+
+
+@DRAWINGS.register("bimodal-sine")
+def bimodal_sine(variant: Variant = "corrected", size: int = 1000, seed: int = 1234) -> Array:
+    """Two answers an input: y = sin x ± 0.5, a fair coin, + 0.2 e, with x uniform in (-4, 4).
+
+    Source: Werner, Schmidt-Thieme (2025).
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-4, 4, size)
+    side = rng.choice((-0.5, 0.5), size)
+    return np.column_stack([x, np.sin(x) + side + 0.2 * rng.standard_normal(size)])
+
+
+@DRAWINGS.register("density-grid")
+def density_grid(
+    variant: Variant = "corrected", side: int = 4, each: int = 100, seed: int = 1234
+) -> Array:
+    """Clouds of variance 0.1 at the points of an even grid, 2 apart; the target is the cloud.
+
+    Source: Werner, Schmidt-Thieme (2025).
+
+    Args:
+        variant: both are the same.
+        side: clouds along each axis.
+        each: points a cloud.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    cloud = np.repeat(np.arange(side * side), each)
+    centre = 2.0 * np.column_stack([cloud // side, cloud % side])
+    points = centre + np.sqrt(0.1) * rng.standard_normal(centre.shape)
+    return np.column_stack([points, cloud])
 
 
 @DRAWINGS.register("bundled")

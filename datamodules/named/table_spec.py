@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -27,7 +27,9 @@ def numbered(name: str, count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Published:
-    """How Scherer et al. (2022, appendix C) read a table, where it differs.
+    """How the paper that a set is here for read it, where that differs.
+
+    Scherer et al. (2022, appendix C), and for ``unit_range`` Werner and Schmidt-Thieme (2025).
 
     Args:
         lost_rows: first rows that were taken for a header.
@@ -35,12 +37,14 @@ class Published:
         leaked: dropped columns that were features there.
         permuted: rows were shuffled before the folds were cut. The paper's order was not seeded;
             this one is NumPy's ``default_rng(0)``, as in the library's later versions.
+        unit_range: features and targets were brought to [0, 1] by the range of what is not test.
     """
 
     lost_rows: int = 0
     row_number: str | None = None
     leaked: tuple[str, ...] = ()
     permuted: bool = False
+    unit_range: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class TableSpec:
         target: the column to predict.
         dropped: columns that are no features: identifiers (left out by the parser where a source
             has them) and other targets.
+        categories: columns of categories, each with its levels as the files write them; each level
+            becomes a feature of 0 and 1.
         parts: files; those of one row lie side by side, the rows below each other.
         draw: makes the table where it is no file: variant -> float64 [rows, columns].
         labels: class labels as they stand in the table, in the order of the classes 0..C-1.
@@ -76,6 +82,7 @@ class TableSpec:
     columns: tuple[str, ...] | None
     target: str
     dropped: tuple[str, ...] = ()
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     parts: tuple[tuple[Resource[Array], ...], ...] = ()
     draw: Callable[[Variant], Array] | None = None
     labels: tuple[int, ...] = ()
@@ -151,7 +158,8 @@ def _table(spec: TableSpec, variant: Variant, array: Array) -> Table:
     names = tuple(
         c for c in columns if c != spec.target and (c not in spec.dropped or c in how.leaked)
     )
-    features = array[:, [columns.index(name) for name in names]]
+    kept = [(name, array[:, columns.index(name)]) for name in names]
+    names, features = _features(kept, spec.categories)
     targets = array[:, columns.index(spec.target)]
     if spec.task == "classification":
         targets = _classes(spec, targets)
@@ -170,6 +178,22 @@ def _table(spec: TableSpec, variant: Variant, array: Array) -> Table:
         y.to(dtype) if y.is_floating_point() else y,
         names,
     )
+
+
+def _features(
+    columns: Sequence[tuple[str, Array]], categories: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, ...], Array]:
+    """Columns by name, categories by their levels, as features [N, E] with their names."""
+    names, found = [], []
+    for name, column in columns:
+        levels = categories.get(name)
+        if levels is None:
+            names.append(name)
+            found.append(column)
+        for i, level in enumerate(levels or ()):
+            names.append(f"{name}={level}")
+            found.append((column == i).astype(np.float64))
+    return tuple(names), np.column_stack(found)
 
 
 def _classes(spec: TableSpec, targets: Array) -> np.ndarray:

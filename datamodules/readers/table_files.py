@@ -1,13 +1,14 @@
-"""Readers of table files: text, Excel, NumPy, Matlab and R, plain or inside a zip archive."""
+"""Readers of table files: text, Excel, NumPy, Matlab, R and ARFF, plain or inside a zip archive."""
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,7 +22,7 @@ from .packed_files import bounded_zip, npz_arrays, zip_member
 if TYPE_CHECKING:  # pandas is imported by the functions that need it: it is heavy
     import pandas as pd
 
-__all__ = ["FORMS", "Array", "Excel", "Matlab", "NumPy", "Parser", "R", "Text"]
+__all__ = ["FORMS", "Arff", "Array", "Excel", "Matlab", "NumPy", "Parser", "R", "Text"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
 File: TypeAlias = Path | BytesIO
@@ -154,6 +155,35 @@ class R:
         return frame
 
 
+@FORMS.register("arff")
+@dataclass(frozen=True)
+class Arff:
+    """A file of Weka's attribute-relation format, dense; names of attributes are not compared."""
+
+    def __call__(self, file: File, names: tuple[str, ...]) -> pd.DataFrame:
+        """The cells [rows, columns]; nominal ones as text."""
+        import pandas as pd
+
+        raw = file.read_bytes() if isinstance(file, Path) else file.read()
+        head, *rest = re.split(r"(?im)^\s*@data\s*$", raw.decode("utf-8", "replace"), maxsplit=1)
+        attributes = len(re.findall(r"(?im)^\s*@attribute\s", head))
+        if not rest or not attributes or rest[0].lstrip().startswith("{"):
+            raise ValueError("it is no dense ARFF file: @ATTRIBUTE lines, @DATA, rows of cells")
+        frame = pd.read_csv(
+            StringIO(rest[0]),
+            header=None,
+            comment="%",
+            quotechar="'",
+            skipinitialspace=True,
+            float_precision="round_trip" if pd.__version__ < "3" else None,
+        )
+        if len(frame.columns) != attributes:
+            raise ValueError(
+                f"it names {attributes} attributes, its rows have {len(frame.columns)}"
+            )
+        return frame
+
+
 @dataclass(frozen=True)
 class Parser:
     """A file as numbers: ``parser(path)`` gives float64 [rows, columns].
@@ -164,6 +194,7 @@ class Parser:
         rows: how many the file has; nothing less is accepted.
         skip: columns that are left out (an identifier, say); they need not be numbers.
         member: name of the file inside a zip archive, in any folder there; None for no archive.
+        categories: columns of categories with their levels, which become 0, 1, 2 and so on.
     """
 
     form: Form
@@ -171,6 +202,7 @@ class Parser:
     rows: int
     skip: tuple[str, ...] = ()
     member: str | None = None
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __call__(self, path: Path) -> Array:
         """Read and check a file.
@@ -193,7 +225,21 @@ class Parser:
             )
         names = self.names or tuple(f"column {i}" for i in range(columns))
         kept = [i for i, name in enumerate(names) if name not in self.skip]
-        return np.column_stack([_numbers(frame.iloc[:, i], names[i], where) for i in kept])
+        return np.column_stack([self._column(frame.iloc[:, i], names[i], where) for i in kept])
+
+    def _column(self, column: pd.Series, name: str, where: str) -> Array:
+        """A column [rows] as numbers, a category by its place among the levels."""
+        levels = self.categories.get(name)
+        if levels is None:
+            return _numbers(column, name, where)
+        cells = [_text(cell) for cell in column]
+        place = {level: float(i) for i, level in enumerate(levels)}
+        if odd := [(row, cell) for row, cell in enumerate(cells) if cell not in place]:
+            raise ValueError(
+                f"{where}: {name!r} must be one of {', '.join(levels)}, row {odd[0][0]} is "
+                f"{odd[0][1]!r}"
+            )
+        return np.array([place[cell] for cell in cells])
 
     def _open(self, path: Path) -> File:
         if self.member is None:
@@ -201,6 +247,13 @@ class Parser:
         with zipfile.ZipFile(path) as archive:
             found = [n for n in archive.namelist() if n.rsplit("/", 1)[-1] == self.member]
             return BytesIO(zip_member(archive, found[0] if found else self.member))
+
+
+def _text(cell: Any) -> str:
+    """A cell as it is written: 3 for 3.0, no quotes around."""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return str(cell).strip().strip("'\"")
 
 
 def _numbers(column: pd.Series, name: str, where: str) -> Array:

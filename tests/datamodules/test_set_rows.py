@@ -182,7 +182,7 @@ WRONG = {
     ),
     "a parser that there is not": (
         mine(parser="cvs"),
-        "parser must be the name of a form of table files: excel, .*text, got 'cvs'",
+        "parser must be the name of a form of table files: arff, excel, .*text, got 'cvs'",
     ),
     "a parser of one file": (
         mine("files", 0, parser="cvs"),
@@ -258,3 +258,18 @@ def test_numbers_of_a_function_may_be_whole_and_truth_is_none():
             arguments(share, {"part": wrong}, "x")
     with pytest.raises(ValueError, match=r"x: times must be a whole number, got 1\.5"):
         arguments(share, {"part": 1, "times": 1.5}, "x")
+
+
+@pytest.mark.parametrize(
+    ("categories", "why"),
+    [
+        ({"c": ["x", "y"]}, r"categories must be of columns that are no target, got 'c'"),
+        ({"kind": ["1", "2"]}, r"categories must be of columns that are no target"),
+        ({"a": "xy"}, r"categories\.a must be a list of texts, the levels, got 'xy'"),
+        ({"a": [1, 2]}, r"categories\.a must be a list of texts"),
+        ({"a": ["x", "x"]}, r"categories\.a must be two levels or more, each once"),
+    ],
+)
+def test_categories_that_make_no_sense_are_refused(categories, why):
+    with pytest.raises(ValueError, match=why):
+        datasets.spec_from_row("mine", mine(categories=categories))

@@ -16,6 +16,8 @@ DRAWN = {
     "drawn-checkerboard-4x4": (2000, 2),
     "synthreg1": (1000, 1),
     "synthreg2": (1000, 2),
+    "bimodal-sine": (1000, 1),
+    "density-grid": (1600, 2),
 }
 LARGE = 60_000
 
@@ -155,3 +157,25 @@ def test_the_spiral():
         assert abs(noise.mean()) < 0.002
         assert abs(np.corrcoef(noise, z)[0, 1]) < 0.02
     assert abs(np.corrcoef(second - np.sin(z), target - np.cos(z))[0, 1]) < 0.02
+
+
+def test_the_bimodal_sine_has_two_answers():
+    table = synthetic.bimodal_sine(size=LARGE)
+    x, off = table[:, 0], table[:, 1] - np.sin(table[:, 0])
+    assert -4 <= x.min() < -3.99
+    assert 3.99 < x.max() <= 4
+    assert abs(np.mean(off > 0) - 0.5) < 0.01
+    up = off[off > 0.5]  # the outer half of each mode is hardly the other's
+    down = off[off < -0.5]
+    for tail, centre in ((up, 0.5), (-down, 0.5)):
+        assert abs(np.mean((tail - centre) ** 2) - 0.04) < 0.002
+    assert not np.array_equal(table[:50], synthetic.bimodal_sine(size=50, seed=1))
+
+
+def test_the_density_grid_has_clouds_on_a_grid():
+    table = synthetic.density_grid(each=2000)
+    for cloud in range(16):
+        points = table[table[:, 2] == cloud, :2]
+        assert len(points) == 2000
+        np.testing.assert_allclose(points.mean(0), [2 * (cloud // 4), 2 * (cloud % 4)], atol=0.04)
+        np.testing.assert_allclose(np.cov(points.T), 0.1 * np.eye(2), atol=0.012)

@@ -1,5 +1,6 @@
 """The named tables: their specifications, the forms of their files, and what is read from them."""
 
+import gzip
 from dataclasses import replace
 
 import numpy as np
@@ -44,7 +45,8 @@ def write(root, spec, table, which=0):
             pytest.importorskip("pyreadr")
         if isinstance(source.parse.form, Excel):
             pytest.importorskip("openpyxl")
-        put(root, source, content(source.parse, block))
+        raw = content(source.parse, block)
+        put(root, source, gzip.compress(raw) if source.file.endswith(".gz") else raw)
 
 
 # --- the list ------------------------------------------------------------------------------------
@@ -53,7 +55,8 @@ def write(root, spec, table, which=0):
 def test_all_sets_of_the_papers_are_there():
     wanted = """airfoil breast checkerboard-2x2 checkerboard-4x4 concrete creditcard diabetes digits
     energy fashion-mnist gaussian-clouds glass mnist parkinsons power seeds striatum-mini
-    synthclass1 synthclass2 synthclass3 synthreg1 synthreg2 wine-quality yacht"""
+    synthclass1 synthclass2 synthclass3 synthreg1 synthreg2 wine-quality yacht
+    parkinsons-telemonitoring superconductors sarcos diamonds bimodal-sine density-grid"""
     assert set(wanted.split()) <= set(SPECS)
     with pytest.raises(LookupError, match=r"no data set named 'galss'.*did you mean 'glass'"):
         datasets.spec("galss")
@@ -114,8 +117,16 @@ def test_every_accepted_form_gives_the_same_arrays(tmp_path, spec, which):
     got = spec.load(tmp_path)
     columns = list(spec.columns or ("feature0", "feature1", "feature2", spec.target))
     kept = [c for c in columns if c != spec.target and c not in spec.dropped]
-    assert list(got.feature_names) == kept
-    np.testing.assert_array_equal(got.features, table[:, [columns.index(c) for c in kept]])
+    assert list(got.feature_names) == [
+        name
+        for c in kept
+        for name in ([f"{c}={v}" for v in spec.categories[c]] if c in spec.categories else [c])
+    ]
+    wanted = [table[:, [columns.index(c)]] for c in kept]
+    for i, name in enumerate(kept):
+        if name in spec.categories:
+            wanted[i] = np.eye(len(spec.categories[name]))[wanted[i][:, 0].astype(int)]
+    np.testing.assert_array_equal(got.features, np.hstack(wanted))
     target = table[:, columns.index(spec.target)]
     if spec.labels:
         assert [spec.labels[c] for c in got.targets] == target.tolist()
@@ -131,6 +142,7 @@ def test_the_published_parsing_loses_leaks_and_shuffles_as_the_paper_did(tmp_pat
     mine, theirs = spec.load(tmp_path), spec.load(tmp_path, "published")
     lost = {"glass": 1, "seeds": 1, "wine-quality": 1, "airfoil": 1, "yacht": 2}.get(spec.name, 0)
     shuffled = spec.name in ("concrete", "energy", "wine-quality", "yacht", "airfoil")
+    shuffled |= spec.published.unit_range  # BALSA's
     more = {"glass": ["Id"], "energy": ["Y1"]}.get(spec.name, [])
     assert sorted(set(theirs.feature_names) - set(mine.feature_names)) == more
     rows = torch.arange(lost, 24)
@@ -181,6 +193,28 @@ def test_a_form_without_its_library_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyreadr", None)
     with pytest.raises(ImportError, match="pip install pyreadr"):
         Parser(parsers.R(), ("a",), 1)(path)
+
+
+def test_categories_are_their_levels_and_others_are_refused(tmp_path):
+    levels = {"cut": ("Fair", "Very Good"), "n": ("1", "2")}
+    parser = Parser(Text(header=True), ("cut", "n", "y"), 2, categories=levels)
+    path = tmp_path / "t.csv"
+    path.write_text("cut,n,y\nVery Good,2,0.5\nFair,1,1.5\n")
+    np.testing.assert_array_equal(parser(path), [[1, 1, 0.5], [0, 0, 1.5]])
+    path.write_text("cut,n,y\nVery Good,2,0.5\nGood,1,1.5\n")
+    with pytest.raises(ValueError, match=r"'cut' must be one of Fair, Very Good, row 1 is 'Good'"):
+        parser(path)
+
+
+def test_an_arff_file_that_is_none_is_named(tmp_path):
+    path = tmp_path / "t.arff"
+    for raw in ("a,b\n1,2\n", "@attribute a real\n@data\n{0 1}\n", "@data\n1\n"):
+        path.write_text(raw)
+        with pytest.raises(ValueError, match=r"t\.arff: it is no dense ARFF file"):
+            Parser(parsers.Arff(), ("a",), 1)(path)
+    path.write_text("@attribute a real\n@attribute b real\n@data\n1\n")
+    with pytest.raises(ValueError, match="it names 2 attributes, its rows have 1"):
+        Parser(parsers.Arff(), ("a",), 1)(path)
 
 
 # --- files that are not as expected --------------------------------------------------------------

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_al.datamodules import NamedDataModule
 from lightning_al.datamodules import named as datasets
 from lightning_al.datamodules.named.all_sets import ImageSpec
 from lightning_al.datamodules.sources import data_root
@@ -23,10 +24,15 @@ SHAPES = {  # rows and features, corrected and as published (2205.11117 and its 
     "creditcard": (284_807, 30, 284_807, 30),
     "diabetes": (442, 10, 442, 10),
     "digits": (1797, 64, 1797, 64),
+    "diamonds": (53_940, 26, 53_940, 26),
+    "elevators": (16_599, 18, 16_599, 18),
     "energy": (768, 8, 768, 9),
     "glass": (214, 9, 213, 10),
     "parkinsons": (195, 22, 195, 22),
+    "parkinsons-telemonitoring": (5875, 61, 5875, 61),
+    "pol": (15_000, 26, 15_000, 26),
     "power": (9568, 4, 9568, 4),
+    "sarcos-test": (4449, 21, 4449, 21),
     "seeds": (210, 7, 209, 7),
     "wine-quality": (1599, 11, 1598, 11),
     "yacht": (308, 6, 306, 6),
@@ -67,6 +73,33 @@ def test_known_facts_of_the_real_tables():
     }  # fmt: skip
     power = real(SPECS["power"]).targets
     assert (float(power.min()), float(power.max())) == (420.26, 495.76)
+    diamonds = real(SPECS["diamonds"])
+    assert int(diamonds.targets.sum()) == 212_135_217
+    at = {name: i for i, name in enumerate(diamonds.feature_names)}
+    cuts = diamonds.features[:, [i for name, i in at.items() if name.startswith("cut=")]]
+    assert cuts.sum(0).int().tolist() == [1610, 4906, 12_082, 13_791, 21_551]
+    parkinsons = real(SPECS["parkinsons-telemonitoring"])
+    people = [i for i, n in enumerate(parkinsons.feature_names) if n.startswith("subject#=")]
+    assert len(people) == 42
+    assert bool((parkinsons.features[:, people].sum(1) == 1).all())
+    assert "motor_UPDRS" not in parkinsons.feature_names
+
+
+@pytest.mark.parametrize(
+    ("name", "pool"), [("parkinsons-telemonitoring", 3760), ("diamonds", 34_522)]
+)
+def test_the_published_split_of_density_sets_is_in_the_unit_range(name, pool):
+    real(SPECS[name])
+    module = NamedDataModule(name, variant="published", val=0.2, initial=200)
+    module.start(0)
+    seen = torch.cat([module.labelled, module.pool])
+    assert len(seen) == pool  # table 2 of 2501.01248
+    features, targets = module.items.inputs(seen), module.labelled_targets()
+    for values in (features, targets):
+        assert float(values.min()) >= 0
+        assert float(values.max()) <= 1
+    assert float(targets.max()) > 0.6
+    assert float(targets.min()) < 0.1
 
 
 @pytest.mark.parametrize("cells", [2, 4])

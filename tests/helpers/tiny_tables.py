@@ -31,6 +31,8 @@ def numbers(spec, rows, seed=0):
     """A random table [rows, columns] whose class labels all occur."""
     columns = spec.columns or ("a", "b", "c", spec.target)
     table = np.random.default_rng(seed).normal(size=(rows, len(columns))).round(3)
+    for name, levels in spec.categories.items():
+        table[:, columns.index(name)] = np.arange(rows) % len(levels)
     if spec.labels:
         table[:, columns.index(spec.target)] = np.resize(spec.labels, rows)
     return table
@@ -40,6 +42,9 @@ def content(parser, table):
     """The bytes of a file that ``parser`` reads as ``table``; skipped columns hold names."""
     cells = [[repr(v) for v in row] for row in table.tolist()]
     names = parser.names or [f"c{i}" for i in range(table.shape[1])]
+    for at in [names.index(n) for n in parser.categories]:
+        for row, place in zip(cells, table[:, at].astype(int), strict=True):
+            row[at] = parser.categories[names[at]][place]
     for at in [names.index(n) for n in parser.skip]:
         for number, row in enumerate(cells, 1):
             row.insert(at, f"item_{number}")
@@ -48,6 +53,8 @@ def content(parser, table):
             lines = [[f'"{n}"' for n in names]] if header else []
             between = "\t" if separator is None else separator
             raw = "".join(between.join(row) + "\n" for row in [*lines, *cells]).encode()
+        case parsers.Arff():
+            raw = weka(names, cells, parser.categories)
         case parsers.Excel():
             raw = xlsx(names, table)
         case parsers.NumPy():
@@ -65,6 +72,18 @@ def saved(write):
     file = io.BytesIO()
     write(file)
     return file.getvalue()
+
+
+def weka(names, cells, categories):
+    """Attributes of numbers, and nominal ones whose levels with a blank are quoted."""
+
+    def said(level):
+        return f"'{level}'" if " " in level else level
+
+    kinds = {n: "{" + ",".join(map(said, levels)) + "}" for n, levels in categories.items()}
+    head = [f"@ATTRIBUTE {n} {kinds.get(n, 'REAL')}" for n in names]
+    rows = [",".join(map(said, row)) for row in cells]
+    return "\n".join(["% a comment", "@RELATION any", *head, "@DATA", *rows, ""]).encode()
 
 
 def rdata(names, table):
