@@ -20,7 +20,7 @@ BENCHES = ("benchmarks", "pyrelational")
 """Folders of grids for ``bench``; they are no configurations of a run."""
 POLICIES = "policy"
 """The folder of policies that ``fit`` pretrains; nor are these."""
-TRAININGS = ("surrogate",)
+TRAININGS = ("surrogate", "design")
 """Folders of what else ``fit`` trains beforehand."""
 
 

@@ -37,7 +37,7 @@ def configs_command(arguments: Sequence[str]) -> list[str]:
     _show([(name, _first(name)) for name in list_benches()], width)
     print("\npolicies to pretrain: lightning-al fit --config NAME")
     _show([(name, _first(name)) for name in list_policies()], width)
-    print("\nsurrogates to pretrain: lightning-al fit --config NAME")
+    print("\nsurrogates and designers to pretrain: lightning-al fit --config NAME")
     _show([(name, _first(name)) for name in list_trainings()], width)
     for kind, group in strategies.items():
         print(f"\n{HEADS[kind]}: --config {BASES[kind]} --config {OVERLAYS}/NAME")

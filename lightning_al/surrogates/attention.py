@@ -62,8 +62,9 @@ class SetLayer(nn.Module):
         mine = self.before(tokens)
         seen = mine if context is None else self.before(context)
         key, value = self.key_value(seen).chunk(2, -1)
-        parts = (self._split(part) for part in (self.query(mine), key, value))
-        mixed = functional.scaled_dot_product_attention(*parts).transpose(-3, -2).flatten(-2)
+        query, key, value = (self._split(part) for part in (self.query(mine), key, value))
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mixed = mixed.transpose(-3, -2).flatten(-2)
         tokens = tokens + self.out(mixed)
         return tokens + self.feed(self.between(tokens))
 

@@ -147,11 +147,12 @@ class FunctionPrior:
         """True hyper-parameters of the problems index [B], of D inputs."""
         which = streams.between("law", index, 0, len(self.laws) - 1)
         drawn = [self._law(law, streams, index, dim) for law in self.laws]
-        parts = [
-            torch.stack([getattr(h, name) for h in drawn], 1)[torch.arange(len(index)), which]
-            for name in ("lengthscale", "outputscale", "noise")
-        ]
-        return Hyper(*parts)
+        rows = torch.arange(len(index), device=index.device)
+        return Hyper(
+            torch.stack([h.lengthscale for h in drawn], 1)[rows, which],
+            torch.stack([h.outputscale for h in drawn], 1)[rows, which],
+            torch.stack([h.noise for h in drawn], 1)[rows, which],
+        )
 
     @staticmethod
     def _law(law: Law, streams: Streams, index: Tensor, dim: int) -> Hyper:

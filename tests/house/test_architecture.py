@@ -28,7 +28,7 @@ CORE = (
     ("readings",),
     ("posteriors",),
     ("policies",),
-    ("surrogates",),
+    ("surrogates", "designs"),
     ("tasks",),
     ("oracles", "history"),
     ("journal", "scoring", "features"),
