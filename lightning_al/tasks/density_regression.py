@@ -76,6 +76,8 @@ class DensityRegression(Task):
         LookupError: an unknown head, flow, metric or optimiser.
     """
 
+    done_apart = ("measure", "_refuse_nan")
+
     target_shift: Tensor
     target_rest: Tensor  # what float32 leaves of the shift
     target_scale: Tensor

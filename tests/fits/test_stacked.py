@@ -11,9 +11,11 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from lightning_al.fits.stacked import fit_stack
+from lightning_al.fits.stacked import Verdict, fit_stack
 from lightning_al.fits.stacked.streams import Streams, fit_stream
+from lightning_al.networks import MLP
 from lightning_al.randomness import seeded
+from lightning_al.tasks import DensityRegression
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,18 @@ class Validates(parts.Mine):
         self.log("val/loss", F.cross_entropy(self(batch[0]), batch[1]))
 
 
+def density(head, numbers):
+    def build():
+        network = MLP(in_features=4, hidden=[8], outputs=numbers, dropout=0.2)
+        return DensityRegression(network, head=head, lr=0.01)
+
+    return build
+
+
 TASKS = {
+    "density, gaussian": (density("gaussian", 2), stacks.numbers),
+    "density, mixture": (density({"name": "mixture", "components": 3}, 9), stacks.numbers),
+    "density, flow": (density({"name": "flow", "context": 8}, 8), stacks.numbers),
     "classification": (parts.classification(), stacks.classes),
     "class weights": (parts.classification(class_weights="balanced"), stacks.classes),
     "gaussian": (small.regression_task, stacks.numbers),
@@ -210,6 +223,21 @@ def test_one_that_diverges_is_told_and_the_others_end_as_alone():
     assert "diverged" in str(found[2])
     others = [place for place in range(5) if place != 2]
     stacks.agree(*([of[i] for i in others] for of in (stack, twins, found)))
+
+
+def test_an_error_of_one_is_its_own():
+    """A density that is NaN is refused inside the step; the first of all, and all in turn."""
+    task = density("gaussian", 2)
+    for ill in (0, 3), range(4):
+        stack, twins = (stacks.members(task, 4, data=stacks.numbers) for _ in range(2))
+        for place in ill:
+            with torch.no_grad():
+                stack[place].module.network[-1].bias[0] = float("nan")
+        found = fit_stack(stack, Verdict(""))
+        assert [isinstance(each, ValueError) for each in found] == [i in ill for i in range(4)]
+        assert all("the network's outputs are NaN" in str(found[i]) for i in ill)
+        others = [i for i in range(4) if i not in ill]
+        stacks.agree(*([of[i] for i in others] for of in (stack, twins, found)))
 
 
 def test_a_row_is_the_same_in_every_stack():

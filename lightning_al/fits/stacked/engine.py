@@ -58,7 +58,7 @@ def fit_together(members: Sequence[Member]) -> list[LeanTrainer | Exception]:
     loop = Loop(replicas, first.done_apart if isinstance(first, DoesApart) else ())
     with falling_back(), seeded(members[0].seed, members[0].round, "fit"), quietly(), _undrawn():
         loop.fit()
-    return [loop.errors.get(i, replica.trainer) for i, replica in enumerate(replicas)]
+    return [replica.error or replica.trainer for replica in replicas]
 
 
 @contextmanager

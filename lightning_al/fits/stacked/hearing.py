@@ -86,10 +86,20 @@ def do_apart(
             recorder.log(*note.args, **note.named)
             continue
         for replica, row in zip(replicas, places, strict=True):
-            args = shell.told(note.args, rows, row)
-            named = shell.told(note.named, rows, row)
-            work = getattr(rows.part(row, note.whose), note.what)
-            replica.hooks.module(shell.step, work, *args, **named)
+            if replica.error is None:
+                _do(note, shell, rows, replica, row)
+
+
+def _do(note: Note, shell: Shell, rows: Rows, replica: Replica, row: int) -> None:
+    """Do it for one replica; an error is its own."""
+    args, named = (shell.told(given, rows, row) for given in (note.args, note.named))
+    work = getattr(rows.part(row, note.whose), note.what)
+    try:
+        replica.hooks.module(shell.step, work, *args, **named)
+    except NotPlain:
+        raise
+    except Exception as error:
+        replica.error = error
 
 
 def _is_number(note: Note) -> bool:

@@ -46,7 +46,6 @@ class Loop:
 
     def __init__(self, replicas: Sequence[Replica], apart: Sequence[str] = ()) -> None:
         self.replicas, self._apart = list(replicas), apart
-        self.errors: dict[int, Exception] = {}  # of replicas, by their place
         self.row = {id(replica): row for row, replica in enumerate(self.replicas)}
         self.alive = list(self.replicas)
         self._shells: dict[str, Shell] = {}
@@ -138,6 +137,9 @@ class Loop:
                 replica.trainer.is_last_batch = last
             heard.batch(_first(batch))
             self._take_step(shell, batch, place, heard)
+            if not self._some_left():
+                return
+            first = self.alive[0]
             for replica in self.alive:
                 replica.trainer.global_step += 1
             self._move("step", place)
@@ -161,6 +163,8 @@ class Loop:
         heard.push(self.alive, self._places)
         if last and first.trainer.validates and lean_loop.due(first.trainer):
             self._validate()
+            if not self.alive:
+                return
         heard.epoch_over()
         heard.gather()
         heard.push(self.alive, self._places)
@@ -252,6 +256,8 @@ class Loop:
             heard.batch(_first(batch))
             _, notes = shell(self.rows, batch, place, self.streams)
             do_apart(notes, heard, shell, self.rows, self.alive, self._places)
+            if not self._some_left():
+                return
             heard.gather()
             heard.batch_over()
             if place + 1 == count:
@@ -273,13 +279,19 @@ class Loop:
 
     # --- leaving -----------------------------------------------------------------------------
 
+    def _some_left(self) -> bool:
+        """Whether any replica is alive, once those with an error of their own have left."""
+        for replica in self.alive:
+            if replica.error is not None:
+                self.streams.generators[self.row[id(replica)]] = None
+        self.alive = [replica for replica in self.alive if replica.error is None]
+        return bool(self.alive)
+
     def _leave_or_stay(self) -> None:
         """Those whose fits are over leave; dead rows are cut out when there are many."""
         over = [replica for replica in self.alive if lean_loop.done(replica.trainer)]
         for replica in over:
             self._finish(replica)
-        if not over:
-            return
         self.alive = [replica for replica in self.alive if replica not in over]
         if self.alive and len(self.alive) <= CROWDED * len(self.rows):
             index = self.rows.keep(self._places)
@@ -312,7 +324,7 @@ class Loop:
         try:
             refuse_diverged(replica.module, replica.member.round)
         except ValueError as error:
-            self.errors[self.replicas.index(replica)] = error
+            replica.error = error
 
 
 def _first(batch: Any) -> Any:

@@ -100,6 +100,7 @@ class Replica:
         self.hooks = Hooks(self.trainer)
         self.train = Recorder(training=True)  # of what hooks log
         self.leaving = ExitStack()
+        self.error: Exception | None = None  # its own, by which it leaves the stack
 
     def call(self, name: str) -> None:
         """Call a hook that is between steps."""
