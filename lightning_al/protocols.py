@@ -18,7 +18,7 @@ __all__ = [
     *("Oracle", "QueryStrategy", "RunObserver", "Workbench"),
     *("Checks", "Collects", "Placed", "Priced"),
     *("FullBatch", "ItemLosses", "Joint", "KnowsItsPosterior", "NetworkOutputs"),
-    *("PredictsLosses", "UsesUnlabelled"),
+    *("DoesApart", "PredictsLosses", "UsesUnlabelled"),
     *("Limited", "ManyColumns", "ModelFree", "Rehearsed", "Remembers", "Scores", "ScoresLate"),
     *("Learns", "NamesFiles", "Portrayed", "Rehearses"),
     *("asks_model", "remembers"),
@@ -324,7 +324,6 @@ class Joint(Protocol):
 
     def joint(self, inputs: Any) -> Any:
         """``torch.distributions.MultivariateNormal`` over the items of a batch."""
-        ...
 
 
 class PredictsLosses(Protocol):
@@ -332,7 +331,6 @@ class PredictsLosses(Protocol):
 
     def predicted_losses(self, *inputs: Any) -> Tensor:
         """One number an item [n]; their order counts."""
-        ...
 
 
 class ItemLosses(Protocol):
@@ -340,15 +338,19 @@ class ItemLosses(Protocol):
 
     def split(self, batch: Any) -> tuple[Any, Tensor]:
         """Inputs and targets of a batch."""
-        ...
 
     def raw(self, inputs: Any) -> Tensor:
         """Outputs [n, ...]."""
-        ...
 
     def item_losses(self, raw: Tensor, targets: Tensor) -> Tensor:
         """Loss of each item [n]."""
-        ...
+
+
+@runtime_checkable
+class DoesApart(Protocol):
+    """A task whose steps call methods that look at numbers: a stack calls them for each replica."""
+
+    done_apart: Sequence[str]
 
 
 class NetworkOutputs(Protocol):
@@ -357,7 +359,6 @@ class NetworkOutputs(Protocol):
     @staticmethod
     def network_outputs(targets: int, arguments: Mapping[str, Any]) -> int:
         """How many outputs the network needs; what the command line fills in."""
-        ...
 
 
 class Portrayed(Protocol):

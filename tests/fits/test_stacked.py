@@ -13,9 +13,9 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from lightning_al.fits.stacked import Verdict, fit_stack
 from lightning_al.fits.stacked.streams import Streams, fit_stream
-from lightning_al.networks import MLP
+from lightning_al.networks import MLP, Ensemble
 from lightning_al.randomness import seeded
-from lightning_al.tasks import DensityRegression
+from lightning_al.tasks import Classification, DensityRegression
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,11 @@ def density(head, numbers):
     return build
 
 
+def ensemble():
+    network = MLP(in_features=4, hidden=[8], outputs=3, dropout=0.2)
+    return Classification(Ensemble(network, members=3), 3, lr=0.02)
+
+
 TASKS = {
     "density, gaussian": (density("gaussian", 2), stacks.numbers),
     "density, mixture": (density({"name": "mixture", "components": 3}, 9), stacks.numbers),
@@ -52,6 +57,7 @@ TASKS = {
     "class weights": (parts.classification(class_weights="balanced"), stacks.classes),
     "gaussian": (small.regression_task, stacks.numbers),
     "mse": (parts.mse, stacks.numbers),
+    "ensemble": (ensemble, stacks.classes),
     "batch norm": (Validates, stacks.classes),
 }
 
@@ -195,8 +201,8 @@ def test_the_best_weights_are_those_of_each(weights_only, tmp_path):
         best = ModelCheckpoint(monitor="val/loss", save_last=True, save_top_k=2, **where)
         return [EarlyStopping("val/loss", patience=2), best]
 
-    _, found = both(Validates, n=6, callbacks=kept, max_epochs=15, restore="best")
-    twin = stacks.members(Validates, 6, callbacks=kept, max_epochs=15, restore="best")[2]
+    _, found = both(Validates, n=4, callbacks=kept, max_epochs=8, restore="best")
+    twin = stacks.members(Validates, 4, callbacks=kept, max_epochs=8, restore="best")[2]
     usual = stacks.alone(twin)
     mine, theirs = found[2].checkpoint_callback, usual.checkpoint_callback
     files = [sorted(p.name for p in Path(c.dirpath).iterdir()) for c in (mine, theirs)]

@@ -13,12 +13,13 @@ from lightning_al.fits.lean import falling_back, lean_test
 from lightning_al.fits.lean_trainer import LeanTrainer
 from lightning_al.fits.recipe import quietly
 from lightning_al.fits.recorder import NotPlain
+from lightning_al.protocols import DoesApart
 from lightning_al.randomness import seeded
 
 from .facts import LEAST, why_not_stacked
 from .judging import Verdict
 from .loop import Loop
-from .member import DoesApart, Member
+from .member import Member
 from .replica import Replica
 
 __all__ = ["fit_stack", "fit_together", "test_stack"]

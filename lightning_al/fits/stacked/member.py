@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from lightning_al.fits.recipe import Recipe
 
-__all__ = ["DoesApart", "Member"]
-
-
-@runtime_checkable
-class DoesApart(Protocol):
-    """A module some of whose methods are called by its steps, and done for each replica after them.
-
-    They take raw outputs or targets, return nothing, and may look at numbers, as metrics do.
-    """
-
-    done_apart: Sequence[str]
+__all__ = ["Member"]
 
 
 @dataclass(frozen=True)
