@@ -3,15 +3,17 @@
 The parent hands out runs, and groups of them that are fitted together, and writes their outcomes.
 A worker that dies is replaced, and its runs are given out again: they go on from their journals.
 Those of a group that has killed several workers are given out one by one then, and one that does so
-alone is recorded as failed. Workers end when their parent is gone.
+alone is recorded as failed. Workers end when their parent is gone. On Linux, without accelerators,
+they are forked from a process that has imported all that they need, once.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -19,13 +21,17 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from lightning_al.ranks.orphans import children_watch_this_process, die_with_parent
+from lightning_al.ranks.orphans import end_with_starter
 
 from .execute import ONE_THREAD, lost
 from .groups import Unit
 from .unit import outcomes_of
 
 __all__ = ["run_in_process", "run_on_workers"]
+
+LOADED = ("lightning_al.benchmark.lockstep", "lightning_al.assembly.building")
+LOADED += ("lightning_al.assembly.parsed", "lightning_al.datamodules", "lightning_al.callbacks")
+"""What workers need, and takes seconds to import."""
 
 LIVES = 3  # workers that runs may take down before they are given out alone, and then fail
 
@@ -74,10 +80,11 @@ class _Team:
     deaths: dict[str, int] = field(default_factory=dict)  # by run id
 
     def hire(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, self.root, self.keep))
-        with _one_thread(), children_watch_this_process():
+        with _one_thread():
+            context = _context()
+            here, there = context.Pipe()
+            given = (there, self.root, self.keep, dict(os.environ))
+            process = context.Process(target=_work, args=given)
             process.start()
         there.close()
         worker = _Worker(process, here)
@@ -148,6 +155,17 @@ class _Team:
         self.members.clear()
 
 
+def _context() -> Any:
+    """How workers are started: by spawning one wherever forking may not be safe."""
+    import torch
+
+    if sys.platform != "linux" or torch.accelerator.is_available():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(LOADED))
+    return context
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Processes started inside compute on one thread."""
@@ -163,9 +181,18 @@ def _one_thread() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _work(line: Connection, root: Path, keep: bool) -> None:
-    """What a worker does: runs, until it is given None or its parent is gone."""
-    die_with_parent()
+def _work(line: Connection, root: Path, keep: bool, environment: Mapping[str, str]) -> None:
+    """What a worker does: runs, until it is given nothing or its parent is gone.
+
+    Args:
+        line: to its parent.
+        root: folder of the benchmark.
+        keep: leave checkpoints.
+        environment: that its parent has; what it was forked from may be older.
+    """
+    end_with_starter()
+    os.environ.clear()
+    os.environ.update(environment)
     import torch
 
     torch.set_num_threads(1)

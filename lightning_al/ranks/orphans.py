@@ -7,15 +7,18 @@ message.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from subprocess import Popen
 
-__all__ = ["LOST", "children_watch_this_process", "die_with_parent", "watch_children"]
+__all__ = ["LOST", "children_watch_this_process", "die_with_parent", "end_with_starter"]
+__all__ += ["watch_children"]
 
 LOST = (
     "lost contact with another process of this run: it failed or was killed (see what it printed); "
@@ -44,6 +47,18 @@ def die_with_parent() -> None:
         watch.start()
 
 
+def end_with_starter() -> None:
+    """End this process soon after the one that started it by ``multiprocessing``, by any method."""
+    starter = multiprocessing.parent_process()
+    if starter is not None:
+        threading.Thread(target=_wait_for, args=(starter.sentinel,), daemon=True).start()
+
+
+def _wait_for(sentinel: int) -> None:
+    wait([sentinel])
+    _end()
+
+
 def watch_children(processes: Sequence[Popen[bytes]]) -> None:
     """Say it when a process that this one started is killed, before Lightning ends this one."""
     for process in processes:
@@ -59,6 +74,10 @@ def _watch_child(process: Popen[bytes]) -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
+    _end()
+
+
+def _end() -> None:
     time.sleep(GRACE)
     print(f"{LOST}; this process ends too", file=sys.stderr, flush=True)
     os._exit(1)

@@ -216,11 +216,17 @@ def test_only_and_list(tmp_path, capsys):
 # --- kills ---------------------------------------------------------------------------------------
 
 
+def works(child, parent):
+    """Whether a process below a benchmark is a worker: spawned by it, or forked from its server."""
+    command = str(child.cmdline())
+    return "spawn_main" in command or ("forkserver" in command and child.ppid() != parent)
+
+
 def kill(process, victim):
     """``kill -9`` of the parent, of a worker, or of both."""
     try:
         parent = psutil.Process(process.pid)
-        workers = [p for p in parent.children(recursive=True) if "spawn_main" in str(p.cmdline())]
+        workers = [p for p in parent.children(recursive=True) if works(p, process.pid)]
     except psutil.NoSuchProcess:
         return
     if victim in ("worker", "both") and workers:
