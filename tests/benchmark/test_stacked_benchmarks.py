@@ -5,8 +5,6 @@ import os
 import random
 import subprocess
 import sys
-from collections import deque
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -20,7 +18,6 @@ from lightning_al.benchmark.execute import execute
 from lightning_al.benchmark.grid import bench_of
 from lightning_al.benchmark.lockstep import in_lockstep
 from lightning_al.benchmark.results import Results
-from lightning_al.benchmark.workers import LIVES, _Team, _Worker
 from lightning_al.journal.journal import read_journal
 
 QUIET = {"progress": False}
@@ -151,30 +148,3 @@ def test_every_backend_chooses_the_same_items(tmp_path):
             assert len(twin["rows"]) == 10
             for one, other in zip(mine["rows"], twin["rows"], strict=True):
                 assert one["acquired"] == other["acquired"]
-
-
-def test_a_worker_that_dies_of_one_run_of_a_group_is_told_from_the_others():
-    """Those of a group are given out one by one, once several workers have died of it."""
-
-    class Gone:
-        exitcode, pid, sentinel = -9, 1, 0
-
-        def kill(self): ...
-
-        def join(self): ...
-
-    class Line:
-        def close(self): ...
-
-    group = bench_of(parts.settings(seeds=2)).groups[0]
-    team = _Team(Path(), False, deque([group]))
-    team.hire = lambda: None
-    for death in range(LIVES):
-        unit = team.waiting.popleft()
-        assert unit == group
-        assert not list(team._buried(_Worker(Gone(), Line(), unit))), death
-    assert list(team.waiting) == [(spec,) for spec in group]
-    ((lost),) = team._buried(_Worker(Gone(), Line(), team.waiting.popleft()))
-    assert (lost["run_id"], lost["status"]) == (group[0].run_id, "failed")
-    assert f"died {LIVES + 1} times" in lost["error"]
-    assert list(team.waiting) == [(spec,) for spec in group[1:]]
