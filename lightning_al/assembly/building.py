@@ -252,7 +252,7 @@ def _fill(spec: Any, sizes: Mapping[str, Any], outputs: Any, network_outputs: An
     arguments = spec.get("init_args") if isinstance(spec, dict) else None
     if not isinstance(arguments, dict):
         return
-    needed = getattr(_class_of(spec), "network_outputs", None)
+    needed = getattr(class_of(spec), "network_outputs", None)
     if needed is not None and outputs is not None:
         network_outputs = needed(outputs, arguments)
     for name, value in {**sizes, "outputs": outputs}.items():
@@ -266,12 +266,12 @@ def _one_of(base: Any, spec: Any) -> Any:
     """Of several classes the one that is meant: what it says while it is built is then its own."""
     if not isinstance(base, tuple):
         return base
-    found = _class_of(spec) if isinstance(spec, Mapping) else None
+    found = class_of(spec) if isinstance(spec, Mapping) else None
     meant = [kind for kind in base if isinstance(found, type) and issubclass(found, kind)]
     return meant[0] if meant else functools.reduce(operator.or_, base)
 
 
-def _class_of(spec: Mapping[str, Any]) -> Any:
+def class_of(spec: Mapping[str, Any]) -> Any:
     """The class that a specification names, where it can be imported."""
     module, _, name = str(spec.get("class_path", "")).rpartition(".")
     try:

@@ -17,6 +17,8 @@ from lightning_al.history.metric_names import human_name, main_metric, speaks
 from lightning_al.history.plots import learning_curve
 from lightning_al.history.progress import round_table
 
+from .pictures import DENSITIES
+
 __all__ = ["Outcome", "next_commands", "seed_table", "show"]
 
 CLASSES = "classification"  # of a reading's kinds
@@ -58,6 +60,9 @@ def show(outcome: Outcome) -> None:
     print(f"\nrun folder      {outcome.root}")
     if picture.exists():
         print(f"learning curve  {picture}")
+    for run in outcome.histories:
+        if (drawn_last := run.run_dir / DENSITIES).exists():
+            print(f"last query      {drawn_last}")
     print("\nwhat to try next")
     for words, why in next_commands(outcome):
         print(f"  {shlex.join(words)}\n      {why}")

@@ -20,6 +20,7 @@ from lightning_al.rounds import ActiveLearner
 from lightning_al.values import MOST_SEED, folder, whole
 
 from .closing import Outcome, show
+from .pictures import pictures
 
 __all__ = ["run_command"]
 
@@ -91,7 +92,8 @@ def _root(parts: Assembly, line: CommandLine) -> Path:
 def _one(learner: ActiveLearner, parts: Assembly, config: Mapping[str, Any]) -> History:
     named = build_loggers(config.get("loggers") or [], str(learner.run_dir), config=learner.config)
     loggers = [*parts.loggers(), *named]
-    observers = [RoundProgress()] if config.get("progress", True) else []
+    observers: list[Any] = [RoundProgress()] if config.get("progress", True) else []
+    observers += pictures(learner.task, config.get("model"))
     try:
         history = learner.with_(loggers=loggers, observers=observers).run()
     except BaseException:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ class PredictiveDensity(Distribution):
         units: of the target; None for those of z.
     """
 
-    arg_constraints: ClassVar[dict[str, object]] = {}
+    arg_constraints: ClassVar[dict[str, Any]] = {}
     has_rsample = False
     exact_crps: ClassVar[bool] = False
 
@@ -196,7 +196,7 @@ class PredictiveDensity(Distribution):
         shape = (len(points), *(1 for _ in self.batch_shape), points.shape[-1])
         return self.units.target(self.push(points.reshape(shape)))
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draws [*sample_shape, *batch, D] by torch's own generator, float64."""
         count = math.prod(sample_shape)
         shape = (count, *self.batch_shape, self.width)

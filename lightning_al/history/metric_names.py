@@ -23,6 +23,7 @@ MAIN = ({"accuracy"}, {"acc"}, {"rmse"})
 SPELLED = {
     "auroc": "AUROC",
     "brier": "Brier score",
+    "crps": "CRPS",
     "ece": "calibration error",
     "f1": "F1",
     "iou": "IoU",
@@ -30,11 +31,13 @@ SPELLED = {
     "map": "mAP",
     "mse": "MSE",
     "nll": "negative log-likelihood",
+    "pit": "PIT histogram's distance from an even one",
     "r2": "R²",
     "rmse": "RMSE",
 }
 GROW = {"accuracy", "acc", "auroc", "f1", "hit", "iou", "map", "precision", "r2", "recall", "safe"}
-SHRINK = {"brier", "ece", "error", "loss", "mae", "mse", "nll", "regret", "rmse", "unsafe"}
+SHRINK = {"brier", "crps", "ece", "error", "loss", "mae", "mse", "nll", "pit", "regret", "rmse"}
+SHRINK |= {"unsafe"}
 
 
 def metric_names(histories: Iterable[Past]) -> list[str]:

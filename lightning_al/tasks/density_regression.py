@@ -103,12 +103,8 @@ class DensityRegression(Task):
         if scale not in ("standard", "range", "none"):
             raise ValueError(f"scale is 'standard', 'range' or 'none', got {scale!r}")
         settings = read(head, HEADS)
-        looks = {
-            "nodes": nodes,
-            "window": None if window is None else tuple(window),
-            "quantiles": quantiles,
-            "samples": samples,
-        }
+        span = None if window is None else (float(window[0]), float(window[1]))
+        looks = {"nodes": nodes, "window": span, "quantiles": quantiles, "samples": samples}
         super().__init__(
             network,
             optimizer=optimizer,
@@ -126,8 +122,11 @@ class DensityRegression(Task):
             outputs,
             given=self.density_of,
             members=gives_members(self.network),
+            nodes=nodes,
+            quantiles=quantiles,
+            samples=samples,
+            window=span,
             noise=self._noise if settings.name == "gaussian" else None,
-            **looks,
         )
         self.register_buffer("target_shift", torch.zeros(outputs))
         self.register_buffer("target_rest", torch.zeros(outputs))

@@ -35,9 +35,9 @@ def needs(tmp_path, monkeypatch):
             tiny_data.write_idx(data, name)
         elif name == "cifar10":
             tiny_data.write_cifar(data)
-        elif name.startswith("csv"):
+        elif name.startswith("csv") or name == "density":
             path = tiny_data.write_table(data / "my.csv")
-            target = "size" if name == "csv_regression" else "kind"
+            target = "kind" if name == "csv" else "size"
             return ["--data.path", str(path), "--data.target", target]
         elif name == "embeddings":
             vectors, labels = tiny_data.write_vectors(data)
