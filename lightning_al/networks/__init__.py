@@ -3,6 +3,7 @@
 from .chains import MLP, SmallCNN
 from .ensemble import Ensemble
 from .fully_convolutional import FullyConvolutional
+from .input_flow import InputFlow
 from .network_specs import build, embedding_layer, spec_of
 from .probe import Probe
 from .resnet import ResNet18
@@ -11,6 +12,7 @@ __all__ = [
     "MLP",
     "Ensemble",
     "FullyConvolutional",
+    "InputFlow",
     "Probe",
     "ResNet18",
     "SmallCNN",

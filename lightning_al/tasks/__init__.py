@@ -2,6 +2,7 @@
 
 from .adapter import Adapter
 from .classification import Classification
+from .density_estimation import DensityEstimation
 from .density_regression import DensityRegression
 from .gaussian_process import GPRegression
 from .gp_classification import GPClassification
@@ -21,6 +22,7 @@ from .task import Task
 __all__ = [
     "Adapter",
     "Classification",
+    "DensityEstimation",
     "DensityRegression",
     "GPClassification",
     "GPRegression",

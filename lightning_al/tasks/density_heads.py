@@ -6,7 +6,6 @@ that reads them. All work in standardised units of the target.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -24,6 +23,7 @@ from lightning_al.densities import (
     Units,
     midpoints,
 )
+from lightning_al.networks.input_flow import zuko_flow
 from lightning_al.registry import Registry
 from lightning_al.values import number, whole
 
@@ -195,44 +195,16 @@ class FlowHead(DensityHead):
         return self.context
 
     def build(self, outputs: int, members: int = 1) -> HeadModule:
-        """A flow for each member of the network."""
-        return _Flows([self._flow(outputs) for _ in range(members)])
+        """A flow for each member of the network.
 
-    def _flow(self, outputs: int) -> nn.Module:
-        import zuko  # heavy, and of this head alone
-
-        made = getattr(zuko.flows, self.flow, None)
-        if not (isinstance(made, type) and issubclass(made, zuko.lazy.Flow)):
-            known = [name for name in sorted(dir(zuko.flows)) if _is_flow(name)]
-            near = difflib.get_close_matches(self.flow, known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise LookupError(
-                f"no flow of zuko named {self.flow!r}{hint}; choose one of {', '.join(known)}"
-            )
-        usual = {"transforms": 2} if self.flow == "NSF" else {}
-        try:
-            flow = made(outputs, self.context, **{**usual, **(self.arguments or {})})
-        except TypeError as error:
-            raise ValueError(
-                f"zuko.flows.{self.flow} refuses the arguments {dict(self.arguments or {})} "
-                f"({error}); see its documentation"
-            ) from None
-        base = flow(torch.zeros(self.context)).base
-        if not torch.allclose(base.variance, torch.ones(())):
-            raise ValueError(
-                f"the base of zuko.flows.{self.flow} is no standard normal: it is for angles, not "
-                "for all numbers; take NSF"
-            )
-        return flow
-
-
-def _is_flow(name: str) -> bool:
-    import zuko
-
-    made = getattr(zuko.flows, name)
-    return (
-        isinstance(made, type) and issubclass(made, zuko.lazy.Flow) and made is not zuko.flows.Flow
-    )
+        Raises:
+            LookupError: no such flow.
+            ValueError: arguments that it does not take, or a flow that is not over all numbers.
+        """
+        arguments = self.arguments or {}
+        return _Flows(
+            [zuko_flow(self.flow, outputs, self.context, arguments) for _ in range(members)]
+        )
 
 
 class _Flows(HeadModule):
