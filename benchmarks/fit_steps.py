@@ -5,8 +5,8 @@
 256 rows in batches of 32, Adam, one thread, whole fits without validation (a last row: an MLP with
 dropout, validated each epoch, that stops early). The four contenders are measured in turn in one
 process, and a step is that of one replica. The stacks are asked for even where stacking loses:
-what `fits: stacked` does there, by the count of operations, stands beside them. Asked: Lightning over
-stacked at least 4 for the Gaussian density and 3 for the flow.
+what `fits: stacked` does there, by the count of operations, stands beside them. Asked: Lightning
+over stacked at least 4 for the Gaussian density and 3 for the flow.
 """
 
 from __future__ import annotations

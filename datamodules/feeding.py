@@ -61,7 +61,9 @@ def shuffled_loader(
 def eval_loader(data: Any, name: str) -> DataLoader | InProcess | list[Any]:
     """The "val" or "test" set; empty when there is none. Each rank reads its share once."""
     spec, held = getattr(data.splits, name), data.held[name]
-    if held is not None:
+    if name == "val" and data.judging is not None:
+        view = Labelled(data.pool_items, data.judging, data.answered(data.judging))
+    elif held is not None:
         view = Labelled(data.pool_items, held)
     elif is_dataset(spec):
         view = Labelled(data.items.like(spec), torch.arange(len(spec)))

@@ -180,6 +180,11 @@ class PoolDataModule(LightningDataModule):
         return self.state.pool if self._share is None else self._share.pool
 
     @property
+    def judging(self) -> Tensor | None:
+        """Positions [H] that are the validation set, in a view that says so; else None."""
+        return None if self._share is None else self._share.held
+
+    @property
     def shares(self) -> Tensor | None:
         """How often each labelled item counts [L], in a view that weighs them; else None."""
         return None if self._share is None else self._share.weights
@@ -318,6 +323,7 @@ class PoolDataModule(LightningDataModule):
         weights: Tensor | None = None,
         answers: Tensor | None = None,
         pool: Tensor | None = None,
+        held: Tensor | None = None,
     ) -> PoolDataModule:
         """The same data with a part of the labelled items, for fits inside a round.
 
@@ -327,13 +333,15 @@ class PoolDataModule(LightningDataModule):
             answers: positions of items of the pool that count as labelled too, with the labels
                 that the data set carries; with ``weights`` they count once.
             pool: positions of the candidates; by default those of this module.
+            held: positions [H] of items with labels that are the validation set instead of this
+                module's; none of them should be among those fitted on.
 
         Raises:
             ValueError: an item that is not labelled, or weights that are none.
         """
         view = copy.copy(self)
         view.trainer = None
-        view._share = share_of(self, index, weights, answers, pool)
+        view._share = share_of(self, index, weights, answers, pool, held)
         return view
 
     def bare_batches(self, index: Tensor, size: int | None = None) -> Iterable[tuple[Tensor, Any]]:

@@ -22,6 +22,7 @@ class Share:
     labelled: Tensor  # [M] positions, some several times
     pool: Tensor  # [N] positions
     weights: Tensor | None = None  # [M] odds of the draws of an epoch; None: each once
+    held: Tensor | None = None  # [H] positions that are the validation set; None: that of the data
 
 
 def repeated(index: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -67,6 +68,7 @@ def share_of(
     weights: Tensor | None,
     answers: Tensor | None,
     pool: Tensor | None,
+    held: Tensor | None = None,
 ) -> Share:
     """A part of a data module; see its method ``restricted`` for the arguments.
 
@@ -86,4 +88,4 @@ def share_of(
         if pool is None:
             left = left[~torch.isin(left, answers)]
     index, weights = repeated(index, weights)
-    return Share(index, left, weights)
+    return Share(index, left, weights, held)

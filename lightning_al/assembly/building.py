@@ -8,7 +8,9 @@ import importlib
 import json
 import operator
 import warnings
+from argparse import ArgumentError
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from types import MethodType
 from typing import Any
@@ -28,6 +30,7 @@ from lightning_al.tasks import Adapter
 from .command_plan import CommandPlan
 from .explaining import explain
 from .families import built
+from .settings_tree import setting, with_settings
 from .trainer_class import trainer_class
 
 __all__ = ["Assembly", "Maker", "fill_sizes"]
@@ -89,6 +92,7 @@ class Assembly:
 
     def __init__(self, config: Mapping[str, Any], plan: type[RunPlan] = CommandPlan) -> None:
         self.config, self.plan = dict(config), plan
+        self._under: tuple[dict[str, Any], Assembly] | None = None  # the last one
         for name in ("model", "data"):
             if not self.config.get(name):
                 raise ValueError(f"the configuration names no {name}; give --{name} or --config")
@@ -101,11 +105,35 @@ class Assembly:
         self.datamodule.prepare_data()
         self.datamodule.setup("fit")
         self._fill()
-        trainer = {k: v for k, v in self.config.get("trainer", {}).items() if v is not None}
         either: Any = functools.reduce(operator.or_, kinds("loggers.Logger"))
-        self._logger = Maker.of(list[either] | either | bool | None, trainer.pop("logger", None))
+        logger = self.config.get("trainer", {}).get("logger")
+        self._logger = Maker.of(list[either] | either | bool | None, logger)
+        self._read_trainer()
+
+    def _read_trainer(self) -> None:
+        given = self.config.get("trainer", {})
+        trainer = {k: v for k, v in given.items() if v is not None and k != "logger"}
         self._trainer = _trainer_parser(trainer_class())
         self._trainer_config = self._trainer.parse_object({"trainer": trainer})
+
+    def under(self, settings: Mapping[str, Any]) -> Assembly:
+        """The same data with another model and Trainer: settings by dotted name, put in.
+
+        Raises:
+            LookupError: a setting that does not exist.
+            ValueError: a value that is not of its type.
+        """
+        if self._under is None or self._under[0] != settings:
+            made = copy.copy(self)
+            made.config = with_settings(self.config, settings)
+            made._under = None
+            try:
+                made._fill()
+                made._read_trainer()
+            except ArgumentError as error:
+                raise ValueError(explain(str(error))) from error
+            self._under = dict(settings), made
+        return self._under[1]
 
     def _fill(self) -> None:
         """The model with the sizes that the data have."""
@@ -172,9 +200,9 @@ class Assembly:
         if isinstance(options.get("seed"), list):
             options["seed"] = options["seed"][0]  # `run` gives each of them
         fixed = {
-            "task": self.task,
+            "task": Assembled(self, "task"),
             "datamodule": self.datamodule,
-            "trainer": self.trainer,
+            "trainer": Assembled(self, "trainer"),
             "config": self.identity(),
         }
         return ActiveLearner(**(options | self._live() | fixed | changes))
@@ -203,6 +231,35 @@ class Assembly:
         """The feature extractor, built once: being frozen it serves all runs."""
         with seeded(0, 0, "features"):  # weights drawn in there are the same in every process
             return built("features", self.config.get("features"))
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What an assembly builds, with its settings by dotted name (a ``Settable`` of the tuning).
+
+    Args:
+        assembly: that builds it.
+        what: "task" or "trainer".
+    """
+
+    assembly: Assembly
+    what: str
+
+    def __call__(self) -> Any:
+        """A fresh one."""
+        return getattr(self.assembly, self.what)()
+
+    def value(self, name: str) -> Any:
+        """What a setting is.
+
+        Raises:
+            LookupError: there is none of this name.
+        """
+        return setting(self.assembly.config, name)
+
+    def under(self, settings: Mapping[str, Any]) -> Assembled:
+        """The same under other settings."""
+        return Assembled(self.assembly.under(settings), self.what)
 
 
 @functools.cache

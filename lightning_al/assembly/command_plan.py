@@ -35,7 +35,11 @@ class CommandPlan(RunPlan):
     progress: bool = option("show how far the run is", True, identity=False, grid=False)
 
 
-TYPES: dict[str, Any] = {"seed": int | list[int], "loggers": list[str] | None}
+TYPES: dict[str, Any] = {
+    "seed": int | list[int],
+    "loggers": list[str] | None,
+    "tuning": dict[str, Any] | None,
+}
 """Types on the command line of what Python takes more freely."""
 
 

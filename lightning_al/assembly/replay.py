@@ -128,6 +128,7 @@ def _member(standing: Standing, round: int, learner: ActiveLearner | None, scrat
         if why := trouble_of(run_dir / before, standing.hash_of(round - 1)):
             raise JournalError(f"{run_dir}: round {round} starts from {before}, which {why}")
         previous = read_checkpoint(run_dir, before, trust=learner.trust)["state_dict"]
+    recipe = recipe.under(standing.settings(round))
     module = recipe.build_task(learner.seed, round, previous)
     trainer = recipe.build_trainer(folder=scratch, family=family_of(module))
     if trainer.loggers:  # some callbacks insist on one

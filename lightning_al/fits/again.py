@@ -51,8 +51,10 @@ def _fit_again(r: int, folder: RunFolder, standing: Standing, fits: LightningFit
     here = data.round
     ranks.together(lambda: _stand(data, standing, fits.seed, r, before=r))
     try:
+        fits.adopt(standing.settings(r))
         name = fits.again(r, previous)
     finally:
+        fits.adopt(standing.settings(here))
         _stand(data, standing, fits.seed, here)
     found = ranks.on_zero(lambda: folder.hash_of(name))
     if found != standing.hash_of(r):  # not the same to the last bit, or of an older run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from lightning_al.history.records import Round
 from lightning_al.history.trigger import QueryRule
 from lightning_al.records import Due
 
-__all__ = ["FitBackend", "FitRequest", "Fitted"]
+__all__ = ["FitBackend", "FitRequest", "Fitted", "TrialFit", "Watch"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,38 @@ class Fitted:
     stack: Sequence[str] = ()  # runs that were fitted as one, this one among them
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Looks at a metric while a fit goes on, and may end it.
+
+    Args:
+        metric: that a validation logs.
+        begin: called when the fit begins, or begins anew.
+        report: takes in (share of the fit in (0, 1], value); whether to end it. Collective.
+    """
+
+    metric: str
+    begin: Callable[[], None]
+    report: Callable[[float, float], bool]
+
+
+@dataclass(frozen=True)
+class TrialFit:
+    """A fit that is only judged: nothing of it is kept, tested or told.
+
+    Args:
+        recipe: under the settings of the trial, without loggers.
+        data: that it is fitted on.
+        judge: whose validation set judges it.
+        watch: looks at it meanwhile; None for nobody. A fit that it ends is not judged.
+    """
+
+    recipe: Any
+    data: Any
+    judge: Any
+    watch: Watch | None = None
+
+
 class FitBackend(Protocol):
     """Answers fit requests; the module is built, fitted, kept and tested."""
 
@@ -59,6 +91,10 @@ class FitBackend(Protocol):
 
     def load(self, checkpoint: Mapping[str, Any], round: int) -> Any:
         """The module of a round from its checkpoint."""
+        ...
+
+    def judge(self, trial: TrialFit, *, round: int, previous: Any = None) -> dict[str, float]:
+        """What a module logs in a validation after a fit to other data; collective."""
         ...
 
     def refit(self, recipe: Any, datamodule: Any, *, seed: int, round: int) -> Any:

@@ -34,7 +34,7 @@ __all__ = [
     "move_schedules",
     "reached",
 ]
-__all__ += ["set_up_validation", "test"]
+__all__ += ["set_up_validation", "test", "validate"]
 
 
 def fit(trainer: LeanTrainer) -> None:
@@ -94,6 +94,18 @@ def test(trainer: LeanTrainer) -> dict[str, Tensor]:
         quiet = torch.inference_mode() if trainer.inference_mode else torch.no_grad()
         with quiet:
             return _evaluate(trainer, hooks, "test", trainer.datamodule.test_dataloader())
+
+
+def validate(trainer: LeanTrainer, datamodule: Any) -> dict[str, Tensor]:
+    """What the fitted module logs on the validation set of some data."""
+    trainer.state.fn, trainer.state.stage = TrainerFn.VALIDATING, RunningStage.VALIDATING
+    trainer.datamodule, trainer.recorder = datamodule, Recorder(training=False)
+    hooks = Hooks(trainer)
+    with attached(trainer, hooks, "validate"):
+        trainer.lightning_module.zero_grad()
+        quiet = torch.inference_mode() if trainer.inference_mode else torch.no_grad()
+        with quiet:
+            return _evaluate(trainer, hooks, "val", trainer.datamodule.val_dataloader())
 
 
 @contextmanager

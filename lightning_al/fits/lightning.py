@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import Parameter
 
 from lightning_al.compat import bridged, dummy_logger, family_of, is_a, load_weights, overrides
 from lightning_al.journal.checkpoints import with_all_keys
 from lightning_al.randomness import seeded
 from lightning_al.ranks.ranks import ALONE, Ranks, fitting
 
-from .backend import FitRequest, Fitted
+from .backend import FitRequest, Fitted, TrialFit
+from .diverged import refuse_diverged
+from .judged import judged
 from .recipe import Recipe, quietly
 from .thread_count import at
 
-__all__ = ["LIGHTNING", "Begun", "Engine", "LightningFits", "fit_round", "load_best", "refit"]
-__all__ += ["refit_by", "refits", "refuse_diverged", "test_round"]
+__all__ = ["LIGHTNING", "Begun", "Engine", "LightningFits", "fit_round", "load_best"]
+__all__ += ["refit", "refit_by", "refits", "test_round", "validate_round"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,13 @@ class Engine:
         name: for the journal.
         fit: as :func:`fit_round`.
         test: as :func:`test_round`.
+        validate: as :func:`validate_round`.
     """
 
     name: str
     fit: Callable[..., Any]  # gives the trainer that keeps and tests the module
     test: Callable[[Any, Any, Any], dict[str, float]]
+    validate: Callable[[Any, Any, Any], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,15 @@ class LightningFits:
         self.recipe, self.datamodule, self.seed = recipe, datamodule, seed
         self.ranks, self.folder, self.keep, self.strategy = ranks, folder, keep, strategy
         self.threads = threads
+        self.settings: Mapping[str, Any] = {}  # of the recipe, where they were tuned
+        self.given = recipe
         self._trainer: Any = None  # of the round that goes on
+
+    def adopt(self, settings: Mapping[str, Any]) -> None:
+        """Build and fit under these settings from now on; none are those that were given."""
+        if dict(settings) != dict(self.settings):
+            self.recipe, self.settings = self.given.under(settings), settings
+            self._trainer = None
 
     def fit(self, request: FitRequest) -> Fitted:
         """Build, fit, keep and test the module of a round.
@@ -192,6 +202,29 @@ class LightningFits:
         """Several :meth:`refit`, one for each data module."""
         return [self.refit(recipe, data, seed=seed, round=round) for data in datamodules]
 
+    def judge(self, trial: TrialFit, *, round: int, previous: Any = None) -> dict[str, float]:
+        """What a module logs in a validation after a fit to other data; see :class:`TrialFit`.
+
+        Raises:
+            Diverged: weights that are not finite.
+        """
+        return self.judged_by(LIGHTNING, trial, round, previous)
+
+    def judged_by(
+        self, engine: Engine, trial: TrialFit, round: int, previous: Any
+    ) -> dict[str, float]:
+        """:meth:`judge` by an engine; nothing where the fit was ended by its watch."""
+        return judged(self, engine, trial, round, previous)
+
+    def trial_trainer(
+        self, engine: Engine, recipe: Recipe, callbacks: Sequence[Any], folder: Path, family: Any
+    ) -> Any:
+        """A Trainer for a fit of which nobody hears."""
+        trainer = recipe.build_trainer(callbacks, folder, family)
+        if trainer.loggers:  # some callbacks insist on one
+            trainer.loggers = [dummy_logger(trainer)]
+        return trainer
+
     def fresh(self, round: int) -> Any:
         """The module of a round as it is built, never fitted."""
         return self.recipe.build_task(self.seed, round, None)
@@ -223,10 +256,12 @@ def fit_round(
 
     def fit() -> None:
         ours = _on_one_device(recipe, trainer) if alone else trainer
+        limit = ours.limit_val_batches
         if datamodule.val_dataloader() == []:
             ours.limit_val_batches = 0  # or Lightning would look for a validation set each epoch
         with seeded(seed, round, "fit"), quietly(), _as_it_was(datamodule):
             ours.fit(module, datamodule=data)
+        ours.limit_val_batches = limit
         if ours.interrupted:
             raise KeyboardInterrupt
         if alone and recipe.restore == "best":
@@ -294,27 +329,6 @@ def load_best(module: Any, trainer: Any, read: Callable[[str], Mapping[str, Any]
     )
 
 
-def refuse_diverged(module: Any, round: int) -> None:
-    """Refuse weights that are not finite.
-
-    Raises:
-        ValueError: a weight is not.
-    """
-
-    def bad(value: Any) -> bool:
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            return False
-        # a buffer may hold infinities (attention masks), never NaN
-        return bool((~value.isfinite() if isinstance(value, Parameter) else value.isnan()).any())
-
-    for name, value in module.state_dict(keep_vars=True).items():
-        if bad(value):
-            raise ValueError(
-                f"the fit of round {round} diverged: {name} is not finite; lower the learning "
-                "rate, clip gradients (trainer.gradient_clip_val), or look for NaN in the features"
-            )
-
-
 def test_round(module: Any, datamodule: Any, trainer: Any) -> dict[str, float]:
     """Metrics of the test set by name; none, and a warning, where the module tests nothing."""
     if not overrides("test_step", module):
@@ -329,7 +343,21 @@ def test_round(module: Any, datamodule: Any, trainer: Any) -> dict[str, float]:
     return {k: float(v) for result in results for k, v in result.items()}
 
 
-LIGHTNING = Engine("lightning", fit_round, test_round)
+def validate_round(module: Any, datamodule: Any, trainer: Any) -> dict[str, float]:
+    """What a module logs on the validation set of some data, by name; nothing where it logs none.
+
+    Args:
+        module: fitted.
+        datamodule: gives the validation set.
+        trainer: that fitted it.
+    """
+    with quietly(), _as_it_was(datamodule):
+        data = bridged(datamodule, family_of(trainer))
+        results = trainer.validate(module, datamodule=data, verbose=False)
+    return {k: float(v) for result in results for k, v in result.items()}
+
+
+LIGHTNING = Engine("lightning", fit_round, test_round, validate_round)
 
 
 def refit_by(engine: Engine, recipe: Recipe, datamodule: Any, *, seed: int, round: int) -> Any:

@@ -106,9 +106,9 @@ def _of_trainer(trainer: Any) -> Iterator[str]:
 
 def _known(callback: Any) -> bool:
     """Whether a callback is one of ours, or one of two of Lightning's, and no subclass of them."""
-    from lightning_al.callbacks import ActiveLearning, CollectSWAG  # inside: a sibling
+    from lightning_al.callbacks import ActiveLearning, CollectSWAG, Pruning  # inside: a sibling
 
-    known = (ActiveLearning, CollectSWAG, *kinds("callbacks.EarlyStopping"))
+    known = (ActiveLearning, CollectSWAG, Pruning, *kinds("callbacks.EarlyStopping"))
     if type(callback) in (*known, *kinds("callbacks.ModelCheckpoint")):
         return not getattr(callback, "save_on_exception", False)
     return False

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lightning_al.compat import NAMES, family_of, is_a
 from lightning_al.history.loggers import part_runs
 from lightning_al.randomness import seeded
+from lightning_al.tuning.settable import under
 
 from .weights import start_weights
 
@@ -30,6 +31,10 @@ QUIET: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,  # the datamodule shards by itself
 }
+
+
+BUILT_OF: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
+"""Trainer -> the settings that it was built of."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,17 @@ class Recipe:
         default_factory=list, init=False, repr=False, compare=False
     )
     _used: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
-    _settings: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def under(self, settings: Mapping[str, Any]) -> Recipe:
+        """The recipe of fits under other settings, by dotted name; itself where there are none.
+
+        Raises:
+            ValueError: a task that was given as an object, which has no settings.
+        """
+        if not settings:
+            return self
+        task, trainer = under(self.task, self.trainer, settings)
+        return Recipe(task, trainer, self.weights, self.restore, self.loggers)
 
     def build_task(self, seed: int, round: int, previous: Mapping[str, Tensor] | None) -> Any:
         """The module of a round with its start weights.
@@ -128,12 +143,12 @@ class Recipe:
         self._used[:] = now
 
     def renew(self, trainer: Any, callbacks: Sequence[Any] = (), family: Any = None) -> bool:
-        """Give a Trainer of this recipe, that has fitted nothing, the callbacks of a new one.
+        """Give a Trainer of such a recipe, that has fitted nothing, the callbacks of a new one.
 
         Building a Trainer takes some milliseconds, most of them in the search for plugins.
 
         Args:
-            trainer: built by :meth:`build_trainer`; None for none.
+            trainer: built by :meth:`build_trainer` of this recipe or another; None for none.
             callbacks: of the run itself.
             family: the Lightning of the module.
 
@@ -143,7 +158,7 @@ class Recipe:
         if trainer is None or type(trainer) is not family.Trainer:
             return False
         made = self._made()
-        if not isinstance(made, Mapping) or _settings(made) != self._settings:
+        if not isinstance(made, Mapping) or _settings(made) != BUILT_OF.get(trainer):
             return False
         fresh = [*_callbacks(made), *callbacks]
         if _kinds(trainer.callbacks) != _kinds(fresh):  # Lightning adds some by itself
@@ -160,8 +175,6 @@ class Recipe:
         logger = arguments.pop("logger", None)
         own = [logger] if is_a(logger, "loggers.Logger") else list(logger or [])
         mine = _callbacks(made)
-        self._settings.clear()
-        self._settings.update(_settings(made) or {"": None})
         arguments["callbacks"] = [*mine, *callbacks]
         saves = any(is_a(c, "callbacks.Checkpoint") for c in mine)
         arguments.setdefault("enable_checkpointing", saves)
@@ -170,12 +183,14 @@ class Recipe:
             arguments.setdefault("default_root_dir", str(folder))
         with quietly():
             try:
-                return family.Trainer(**arguments)
+                trainer = family.Trainer(**arguments)
             except (TypeError, ValueError, ImportError, RuntimeError) as error:
                 shown = _shown(made, family.Trainer)
                 raise ValueError(
                     f"no Trainer can be made of {shown} ({error}); change them"
                 ) from error
+        BUILT_OF[trainer] = _settings(made) or {"": None}
+        return trainer
 
     def _made(self) -> Any:
         """A Trainer, or arguments of one, that no earlier round has touched."""

@@ -21,7 +21,7 @@ __all__ = ["STACKED", "Asked", "fit_asked"]
 
 log = logging.getLogger(__name__)
 
-STACKED = Engine("stacked", LEAN.fit, LEAN.test)
+STACKED = Engine("stacked", LEAN.fit, LEAN.test, LEAN.validate)
 """What a fit of a stack is called, and how its members are fitted and tested one by one."""
 
 

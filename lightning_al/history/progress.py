@@ -158,7 +158,8 @@ def _number(value: float) -> str:
 
 
 def _seconds(round: Round) -> float:
-    return round.seconds_fit + round.seconds_test + round.seconds_score + round.seconds_choose
+    fit = round.seconds_tune + round.seconds_fit + round.seconds_test
+    return fit + round.seconds_score + round.seconds_choose
 
 
 def _rounds(n: int) -> str:

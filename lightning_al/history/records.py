@@ -49,6 +49,10 @@ class Round:
     arrived: Sequence[Purchase] = ()  # asked earlier, answered before this round's fit
     ledger: Sequence[Purchase] = ()  # all that was asked now, first choice first
     amended: Sequence[str] = ()  # what was changed in the run ahead of this round's choice
+    settings: Mapping[str, Any] = field(default_factory=dict)  # that were tuned, of this round
+    trials: int = 0  # that this round has looked at
+    tuned: float | None = None  # the objective of the best one
+    seconds_tune: float = 0.0  # of them
 
     def row(self) -> dict[str, Any]:
         """One line of ``metrics.csv``."""
@@ -66,8 +70,21 @@ class Round:
             "seconds_test": self.seconds_test,
             "seconds_score": self.seconds_score,
             "seconds_choose": self.seconds_choose,
+            **self._tuning(),
             **({"amended": "; ".join(self.amended)} if self.amended else {}),
         }
+
+    def _tuning(self) -> dict[str, Any]:
+        """What of a line is there only where the run tunes."""
+        if not self.settings:
+            return {}
+        counts = {"trials": self.trials, "tuned": self.tuned, "seconds_tune": self.seconds_tune}
+        return {**counts, **{name: _cell(value) for name, value in self.settings.items()}}
+
+
+def _cell(value: Any) -> Any:
+    """A setting as a table takes it: a list as text."""
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 class Past(Protocol):

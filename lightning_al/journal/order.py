@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_al.records.stages import AMENDMENTS, EVENTS, REFITTED
+from lightning_al.records.stages import AMENDMENTS, EVENTS, REFITTED, REPEATED
 
 from .journal import JournalError
 
@@ -14,6 +14,7 @@ __all__ = ["check_order", "first_line"]
 
 PLACE = {event: place for place, event in enumerate(EVENTS)}
 AFTER = {
+    "tuned": "tried",
     "scored": "fitted",
     "chosen": "scored",
     "asked": "chosen",
@@ -54,7 +55,7 @@ def check_order(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     seen: dict[str, Mapping[str, Any]] = {}
     for number, record in enumerate(records[1:], start=2):
         event, r = record["event"], record.get("round")
-        if why := _misplaced(event, r, committed, seen):
+        if why := _misplaced(event, r, committed, seen) or _out_of_turn(record, seen):
             raise JournalError(
                 f"{path}: line {number} of the journal ({event!r} of round {r}) cannot stand "
                 f"there: {why}; a line was lost, doubled or moved. Restore the file from a copy, "
@@ -65,6 +66,16 @@ def check_order(records: Sequence[Mapping[str, Any]], path: Path) -> None:
             committed, seen = committed + 1, {}
         elif event not in (REFITTED, *AMENDMENTS):
             seen[event] = record
+
+
+def _out_of_turn(record: Mapping[str, Any], seen: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why trials are not those that are next; empty where they are."""
+    if record["event"] == "fitted" and "tried" in seen and "tuned" not in seen:
+        return "'tuned' comes before it"
+    if record["event"] != "tried":
+        return ""
+    due = seen["tried"]["trial"] + 1 if "tried" in seen else 0
+    return "" if record["trial"] == due else f"trial {due} is next"
 
 
 def _misplaced(event: str, r: Any, committed: int, seen: Mapping[str, Mapping[str, Any]]) -> str:
@@ -79,7 +90,7 @@ def _misplaced(event: str, r: Any, committed: int, seen: Mapping[str, Mapping[st
         return "the first line is the only 'start'"
     if r != committed:
         return f"round {committed} is next"
-    if event in seen:
+    if event in seen and event not in REPEATED:
         return "it is there already"
     if late := [other for other in seen if PLACE[other] > PLACE[event]]:
         return f"{late[0]!r} comes after it"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_al.history.records import Purchase, Round
 from lightning_al.records import Acquisition, Answers, Due
-from lightning_al.records.stages import AMENDMENTS, REFITTED
+from lightning_al.records.stages import AMENDMENTS, REFITTED, REPEATED
 
 from .amendments import in_force, shown, until
 from .journal import JournalError
@@ -33,6 +33,7 @@ class Standing:
         self.start: Mapping[str, Any] = {}
         self._records: list[Mapping[str, Any]] = []
         self._rounds: dict[int, dict[str, Mapping[str, Any]]] = {}
+        self._tried: dict[int, list[Mapping[str, Any]]] = {}  # round -> its trials
         self._amended: dict[int, list[str]] = {}  # round -> what was changed ahead of it
         self._fixed: dict[int, int] = {}  # round -> answers that were fixed ahead of its fit
         self._fixes: dict[
@@ -68,6 +69,9 @@ class Standing:
         if record["event"] == REFITTED:
             before = self._rounds[r]["fitted"]
             self._rounds[r]["fitted"] = {**before, HASH: record[HASH]}
+            return
+        if record["event"] in REPEATED:
+            self._tried.setdefault(r, []).append(record)
             return
         self._rounds.setdefault(r, {})[record["event"]] = record
         if record["event"] == "committed":
@@ -136,6 +140,20 @@ class Standing:
     def stack(self, r: int) -> list[str]:
         """The runs whose fits of round ``r`` were done as one, in order; none of a fit alone."""
         return list(self._rounds.get(r, {}).get("fitted", {}).get("stack") or ())
+
+    def tried(self, r: int) -> Sequence[Mapping[str, Any]]:
+        """The lines of round ``r``'s trials."""
+        return self._tried.get(r, ())
+
+    def tuned_at(self, r: int) -> dict[int, int]:
+        """The rounds before ``r`` that have tuned, with how many labels there were then."""
+        found = {b: s["tuned"] for b, s in self._rounds.items() if "tuned" in s and b < r}
+        return {b: int(line["n_labelled"]) for b, line in sorted(found.items())}
+
+    def settings(self, r: int) -> dict[str, Any]:
+        """What round ``r`` is fitted with, of what was tuned, by dotted name; else nothing."""
+        tuned = [b for b, stages in self._rounds.items() if "tuned" in stages and b <= r]
+        return dict(self._rounds[max(tuned)]["tuned"]["settings"]) if tuned else {}
 
     def contents(self, r: int) -> list[str] | None:
         """What the items of round ``r``'s query were when they were asked for; None before."""
@@ -275,6 +293,10 @@ class Standing:
             arrived=arrived,
             ledger=bought,
             amended=self._amendments(r),
+            settings=self.settings(r),
+            trials=len(self.tried(r)),
+            tuned=stages.get("tuned", {}).get("value"),
+            seconds_tune=stages.get("tuned", {}).get("seconds", 0.0),
         )
 
     def _amendments(self, r: int) -> tuple[str, ...]:

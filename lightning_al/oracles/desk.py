@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from lightning_al.records import Acquisition, Answers, Box, Later
 
 from .wrapper import price
 
-__all__ = ["Desk", "located"]
+__all__ = ["Desk", "located", "same_items"]
 
 
 @dataclass(frozen=True)
@@ -120,3 +121,26 @@ def located(chosen: Acquisition, datamodule: Any) -> Acquisition:
     first = datamodule.measured
     datamodule.place(x, first)
     return replace(chosen, x=x, index=torch.arange(first, first + len(x)))
+
+
+def same_items(index: Tensor, before: Sequence[str], datamodule: Any) -> None:
+    """Refuse answers to items [K] that are others now than when they were asked for.
+
+    Args:
+        index: positions in the data set.
+        before: what each was then; empty where nobody knows.
+        datamodule: says what they are now.
+
+    Raises:
+        ValueError: one of them is another.
+    """
+    now = datamodule.contents(index)
+    pairs = zip(index.tolist(), before, now, strict=True)
+    changed = [item for item, old, new in pairs if old and old != new]
+    if changed:
+        raise ValueError(
+            f"{len(changed)} of {len(index)} items are others now than when they were asked "
+            f"for, first: item {changed[0]}: the data changed in between (sorted, or edited), "
+            "and the answers would go to wrong items. Bring the old data back and give the "
+            "same command again"
+        )

@@ -149,6 +149,12 @@ class RunPlan:
         part="strategy",
         change=True,
     )
+    tuning: Any = option(
+        "look for settings of the model, its optimiser and the Trainer while the run goes: "
+        "{space: {model.lr: {float: [0.0001, 0.1], log: true}}, objective: val/nll, when: "
+        "every_round}; see lightning_al.tuning.Tuning",
+        None,
+    )
     stopping: Sequence[Any] = option(
         "rules that end the run early, such as {name: MetricTarget, metric: test/accuracy, target: "
         "0.9}",
@@ -257,6 +263,14 @@ class RunPlan:
         "auto",
         identity=False,
         check=either(word("auto", mend="or give a whole number"), whole(1)),
+    )
+    tuning_shared: str | Path | None = option(
+        "a folder in which runs share the trials of equal labelled sets (benchmarks only)",
+        None,
+        identity=False,
+        command=False,
+        grid=False,
+        check=optional(folder),
     )
     privileged: bool = option(
         "allow strategies that read labels of the pool (benchmarks only)",

@@ -16,6 +16,7 @@ from lightning_al.records import RunPlan
 from lightning_al.records.plan import options_of
 from lightning_al.rehearsal import check_handed
 from lightning_al.scoring.cold import serves_cold
+from lightning_al.tuning import Tuning
 
 from .parts import Parts, strategy_name
 from .run import Run
@@ -99,6 +100,7 @@ class ActiveLearner(RunPlan, _Given):
             adapter=self.adapter,
             features=built("features", self.features),
             stopping=tuple(built("stopping", rule) for rule in self.stopping),
+            tuning=Tuning.of(self.tuning),
             loggers=self.loggers,
             observers=with_files(self.observers, self.loggers) if self.files else self.observers,
             config=self.config,

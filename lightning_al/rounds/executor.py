@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import singledispatchmethod
 from typing import Any
@@ -16,7 +15,7 @@ from lightning_al.fits.workbench import Workbench
 from lightning_al.journal.journal import utc
 from lightning_al.journal.run_folder import RunFolder
 from lightning_al.journal.standing import Standing
-from lightning_al.oracles.desk import Desk, located
+from lightning_al.oracles.desk import Desk, located, same_items
 from lightning_al.protocols import remembers
 from lightning_al.randomness import generator, seeded
 from lightning_al.ranks.ranks import Ranks
@@ -24,6 +23,7 @@ from lightning_al.records import Acquisition, Answers, Later, RunPlan
 from lightning_al.scoring.cold import Banks
 from lightning_al.scoring.scorer import Scorer
 from lightning_al.tasks import Adapter
+from lightning_al.tuning.tuner import Tuner
 
 from . import requests as ask
 from .checks import check_choice
@@ -44,6 +44,7 @@ class Executor:
         fits: fits the models.
         desk: where the run asks.
         banks: the features.
+        tuner: does the trials; None where the run tunes nothing.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class Executor:
         fits: LightningFits,
         desk: Desk,
         banks: Banks,
+        tuner: Tuner | None = None,
     ) -> None:
         self.plan, self.parts, self.data = plan, parts, parts.datamodule
         self.ranks, self.folder, self.standing = ranks, folder, standing
-        self.fits, self.desk, self.banks = fits, desk, banks
+        self.fits, self.desk, self.banks, self.tuner = fits, desk, banks, tuner
         self.round = 0
         if standing.memory:
             self._remember(folder.memory(standing.memory, standing.memory_hash))
@@ -68,6 +70,7 @@ class Executor:
     def answer(self, request: ask.Request, round: int) -> Any:
         """Answer one request of a round; what draws from global random state is keyed."""
         self.round = round
+        self.fits.adopt(self.standing.settings(round))
         if not request.stage:
             return self._answer(request)
         with seeded(self.plan.seed, round, f"stage-{request.stage}"):
@@ -80,15 +83,24 @@ class Executor:
     # --- fits --------------------------------------------------------------------------------
 
     @_answer.register
+    def _(self, request: ask.Try) -> tuple[str, dict[str, Any]] | None:
+        assert self.tuner is not None  # a run that tunes nothing has no such stage
+        return self.tuner.step(self.round, self.standing, self._previous)
+
+    def _previous(self) -> Any:
+        """The weights that the fits of this round go on from; None for none."""
+        before = None if self.plan.weights == "reset" else self.standing.checkpoint(self.round - 1)
+        return None if before is None else self._checkpoint(self.round - 1)["state_dict"]
+
+    @_answer.register
     def _(self, request: ask.Fit) -> Fitted:
         return self.fits.fit(self.wanted(request, self.round))
 
     def wanted(self, request: ask.Fit, round: int) -> FitRequest:
         """The fit that a round asks for, with the weights that it goes on from."""
         self.round = round
-        before = self._checkpoint(round - 1) if request.previous else None
-        previous = None if before is None else before["state_dict"]
-        return FitRequest(round, request.rule, previous, request.done, request.figures)
+        self.fits.adopt(self.standing.settings(round))
+        return FitRequest(round, request.rule, self._previous(), request.done, request.figures)
 
     @_answer.register
     def _(self, request: ask.Load) -> Any:
@@ -187,7 +199,7 @@ class Executor:
             answers = self.desk.collect(request.index, request.asked, self.round)
             if isinstance(answers, Answers):
                 before = self.standing.contents_of(request.index, request.asked)
-                self._same_items(request.index, before)
+                same_items(request.index, before, self.data)
             return answers
 
         return self.ranks.on_zero(collect)
@@ -201,23 +213,10 @@ class Executor:
         def put() -> Answers | Later:
             answers = self.desk.ask(request.index, self.round)
             if request.contents is not None and isinstance(answers, Answers):
-                self._same_items(request.index, request.contents)
+                same_items(request.index, request.contents, self.data)
             return answers
 
         return self.ranks.on_zero(put)
-
-    def _same_items(self, index: Any, before: Sequence[str]) -> None:
-        """Refuse answers to items that are others now than when they were asked for."""
-        now = self.data.contents(index)
-        pairs = zip(index.tolist(), before, now, strict=True)
-        changed = [item for item, old, new in pairs if old and old != new]
-        if changed:
-            raise ValueError(
-                f"{len(changed)} of {len(index)} items are others now than when they were asked "
-                f"for, first: item {changed[0]}: the data changed in between (sorted, or edited), "
-                "and the answers would go to wrong items. Bring the old data back and give the "
-                "same command again"
-            )
 
     # --- the journal -------------------------------------------------------------------------
 

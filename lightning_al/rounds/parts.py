@@ -31,6 +31,7 @@ class Parts:
         adapter: how the module is read; None for its own.
         features: the extractor of embeddings; None for the task's own.
         stopping: rules.
+        tuning: how settings are looked for; None for not at all.
         loggers: shared by all rounds.
         observers: watchers of the run; rank 0 calls them.
         config: plain values that identify the run; None derives them.
@@ -48,6 +49,7 @@ class Parts:
     adapter: Any = None
     features: Any = None
     stopping: Sequence[Any] = ()
+    tuning: Any = None
     loggers: Sequence[Any] = ()
     observers: Sequence[Any] = ()
     config: Mapping[str, Any] | None = None

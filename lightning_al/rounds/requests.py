@@ -27,6 +27,7 @@ __all__ = [
     "Request",
     "Score",
     "Scored",
+    "Try",
     "Unpaid",
     "Write",
 ]
@@ -54,12 +55,18 @@ class Unpaid(Request):
 
 
 @dataclass(frozen=True)
+class Try(Request):
+    """The next trial of settings: answered by a line and its fields, or None."""
+
+    stage: ClassVar[str] = "tune"
+
+
+@dataclass(frozen=True)
 class Fit(Request):
     """The fit and test of a round: answered by ``Fitted``."""
 
     stage: ClassVar[str] = "fit"
     rule: QueryRule
-    previous: str = ""  # checkpoint that the weights go on from
     done: Sequence[Round] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
 

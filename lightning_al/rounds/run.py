@@ -27,6 +27,8 @@ from lightning_al.records import Later, RunPlan
 from lightning_al.records.plan import options_of
 from lightning_al.rehearsal import Rehearsal, rehearse
 from lightning_al.scoring.cold import Banks
+from lightning_al.tuning.checks import check_tuning
+from lightning_al.tuning.tuner import tuner_of
 
 from .checks import check_data, check_settings
 from .executor import Executor
@@ -71,6 +73,7 @@ class Run:
         banks = Banks(parts.features, data, plan.memory_budget, self.ranks)
         together(lambda: banks.check(parts.first))
         module = together(lambda: recipe.build_task(plan.seed, 0, None))
+        check_tuning(parts.tuning, recipe, data, plan, self.ranks)
         self.config, identity, unknown = describe(plan, parts, module)
         self.folder = RunFolder(self._path(), self.ranks, trust=plan.trust)
         begins, threads = self.folder.begins(overwrite=plan.overwrite), chosen(plan.threads)
@@ -112,6 +115,7 @@ class Run:
             fits=fits,
             desk=Desk(placed(parts.oracle, self.folder.path), data, plan.cost_budget),
             banks=banks,
+            tuner=tuner_of(parts.tuning, fits, plan, {"config": self.config, **identity}),
         )
 
     def _path(self) -> Path:

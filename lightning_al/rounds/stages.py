@@ -16,7 +16,7 @@ from lightning_al.history.records import Round
 from lightning_al.history.trigger import QueryRule
 from lightning_al.journal.standing import Standing
 from lightning_al.records import Answers, Due, Later, Pool, RunPlan
-from lightning_al.records.stages import STAGES
+from lightning_al.records.stages import stages_of
 
 from .requests import (
     Ask,
@@ -29,6 +29,7 @@ from .requests import (
     Request,
     Score,
     Scored,
+    Try,
     Unpaid,
     Write,
 )
@@ -71,7 +72,7 @@ class Now:
 
 def one_round(now: Now) -> Work:
     """All stages of a round that are not done; ends early where an answer comes later."""
-    for stage in STAGES:
+    for stage in stages_of(now.plan):
         if not now.standing.has(now.number, stage.done):
             later = yield from WORK[stage.name](now)
             if later is not None:
@@ -91,6 +92,15 @@ def collect(now: Now) -> Work:
     return None
 
 
+def tune(now: Now) -> Work:
+    """Try settings until the round settles on some; nothing in a round that is not due."""
+    while (line := (yield Try())) is not None:
+        yield Write(*line)
+        if line[0] == "tuned":
+            break
+    return None
+
+
 def fit(now: Now) -> Work:
     """Fit and test, where anything is labelled; what follows is declared either way."""
     standing, plan, r = now.standing, now.plan, now.number
@@ -103,8 +113,7 @@ def fit(now: Now) -> Work:
         here = Round(r, 0, sizes["n_pool"], figures, 0, None)
         yield _fitted(sizes, rule(here, done), metrics=figures)
         return None
-    previous = "" if plan.weights == "reset" else standing.checkpoint(r - 1) or ""
-    fitted: Fitted = yield Fit(rule, previous, done, figures)
+    fitted: Fitted = yield Fit(rule, done, figures)
     now.model = fitted.task
     yield _fitted(
         sizes,
@@ -192,6 +201,7 @@ def commit(now: Now) -> Work:
 
 WORK: Mapping[str, Callable[[Now], Work]] = {
     "collect": collect,
+    "tune": tune,
     "fit": fit,
     "score": score,
     "choose": choose,

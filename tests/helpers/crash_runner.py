@@ -13,10 +13,11 @@ import time
 import traceback
 from pathlib import Path
 
+import optuna  # noqa: F401 - once, and not in each forked run
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
-from helpers import small
+from helpers import small, tuned
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.history.round_log import RoundLog
 from lightning_al.journal import journal
@@ -49,6 +50,11 @@ SETTINGS = {
     "lean best": {"fits": "lean", "restore": "best", "trainer": small.TRAINER | BEST},
     "late": {"oracle": NoisyOracle(0.3, oracle=DelayedOracle(1))},
 }
+MANY_TRIALS = {
+    "budget": 5,
+    "rehearse": False,
+    "tuning": {"trials": 18, "when": "first", "judge": {"split": 0.4}, "pruner": "none"},
+}
 DATA = {"best": {"val": 0.2}, "lean best": {"val": 0.2}, "workers": {"num_workers": 2}}
 
 
@@ -56,6 +62,8 @@ def run(folder, setting):
     """The whole run, or what is left of it."""
     if setting in AMENDED:
         return AMENDED[setting](folder)
+    if setting == "tuned":
+        return tuned.learner(folder, **MANY_TRIALS).with_(observers=[RoundLog()]).run()
     data = small.datamodule(**DATA.get(setting, {}))
     learner = small.learner(folder, datamodule=data, **SETTINGS[setting])
     return learner.with_(observers=[RoundLog()]).run()

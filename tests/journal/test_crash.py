@@ -136,6 +136,22 @@ def test_killed_while_late_answers_come_in(runner):
     assert runner.differences("late", "journal", kills) == []
 
 
+def test_killed_in_the_middle_of_a_trial(runner):
+    """A trial whose line is not written is done again, those before it are not."""
+    ticks = runner.ticks("tuned", "journal")
+    writes = before_and_after(ticks, "tried")[::2]
+    assert len(writes) == 18
+    expected, _ = runner.undisturbed("tuned")
+    for kill, trials in ((writes[17], 17), (before_and_after(ticks, "tuned")[1], 18)):
+        folder = runner.folder()
+        assert runner(folder, "tuned", watch="journal", kill=kill)["code"] == KILLED
+        half = Path(folder, "journal.jsonl").read_bytes()
+        assert half.count(b'"event":"tried"') == trials
+        runner(folder, "tuned")
+        assert Path(folder, "journal.jsonl").read_bytes().startswith(half)
+        assert small.outcome(folder) == expected
+
+
 @pytest.mark.parametrize(("setting", "lines"), [("changed", 3), ("extended", 2), ("fixed", 2)])
 def test_killed_around_the_lines_that_amend_a_run(runner, setting, lines):
     ticks = runner.ticks(setting, "journal")

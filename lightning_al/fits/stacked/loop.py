@@ -18,8 +18,9 @@ from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 
 from lightning_al.compat import optimizers_of
 from lightning_al.fits import lean_loop
+from lightning_al.fits.diverged import refuse_diverged
 from lightning_al.fits.lean_hooks import evaluating
-from lightning_al.fits.lightning import load_best, refuse_diverged
+from lightning_al.fits.lightning import load_best
 from lightning_al.fits.recorder import NotPlain, Recorder
 from lightning_al.fits.stepping import quick_step
 
