@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from lightning_al.registry import Registry
 
-__all__ = ["AREAS", "area", "final_value", "label_efficiency"]
+__all__ = ["AREAS", "area", "collapse_count", "final_value", "label_efficiency"]
 
+ROUNDING = 1e-6  # of float32 metrics
 Array = NDArray[np.float64]
 AREAS: Registry[float] = Registry("area rule")
 """Rules by name, each ``rule(labels=[T], values=[T]) -> float``."""
@@ -97,6 +98,31 @@ def over_log_budget(labels: Sequence[float], values: Sequence[float]) -> float:
 def final_value(labels: Sequence[float], values: Sequence[float]) -> float:
     """The metric after the last fit."""
     return float(_curve(labels, values)[1][-1])
+
+
+def collapse_count(
+    values: Sequence[float], drop: float = 0.05, *, higher_is_better: bool = True
+) -> int:
+    """How many fits fell short of the best one before them by more than ``drop``.
+
+    Curves of equal area may differ in this: one climbs steadily, the other comes down now and
+    then, as curves of models whose hyper-parameters no longer suit their labels do.
+
+    Args:
+        values: the metric after each fit [T], in the order of the fits; a NaN counts as a fall.
+        drop: in the metric's unit; 0.05 are five points of accuracy.
+        higher_is_better: the metric's direction.
+
+    >>> collapse_count([0.6, 0.8, 0.74, 0.76, 0.9, 0.5])
+    2
+    """
+    best, count = -math.inf, 0
+    for value in values:
+        signed = value if higher_is_better else -value
+        count += best > -math.inf and not signed >= best - drop - ROUNDING
+        if signed > best:
+            best = signed
+    return count
 
 
 def label_efficiency(

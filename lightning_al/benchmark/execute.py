@@ -90,6 +90,8 @@ def _opened(spec: RunSpec, folder: Path, changes: Mapping[str, Any]) -> Run:
     parts = Assembly(config)
     given: dict[str, Any] = {"run_dir": folder, "keep_checkpoints": "last", "files": False}
     given["fits"] = spec.config.get("fits", "auto")
+    if spec.config.get("tuning") is not None:
+        given["tuning_shared"] = folder.parent.parent / "tuning"
     if spec.takes_all:
         everything = _pool_size(parts, config)
         given |= {"query_size": everything, "budget": everything}

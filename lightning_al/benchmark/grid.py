@@ -19,6 +19,7 @@ from lightning_al.history.metric_names import larger_is_better
 from lightning_al.records import RunPlan
 from lightning_al.spec import find, signature
 from lightning_al.strategies import resolve
+from lightning_al.values import number, optional
 
 from .areas import AREAS
 from .ceilings import Entry, ceilings
@@ -31,7 +32,7 @@ __all__ = ["BenchConfig", "bench_of", "read_bench"]
 BLOCK = {"common", "data", "models", "strategies", "starts", "query_sizes", "folds", "seeds"}
 WHOLE = {
     *("metric", "higher_is_better", "area", "reference", "ceilings", "grids", "title"),
-    *("vary_split", "study"),
+    *("vary_split", "study", "collapse"),
 }
 COMPONENTS = {"model", "data", "trainer", "optimizer", "lr_scheduler"}
 """What a run is made of beside its options."""
@@ -50,6 +51,8 @@ class BenchConfig:
         study: what a paper adds to the report and says of the results: a name of
             :data:`.study.STUDIES`, or such with arguments; None for nothing.
         groups: those of its whole grid, whichever of its runs these are.
+        collapse: by how much, in the metric's unit, a fit must fall short of the best one before
+            it to count as a collapse; None for 0.05 of an accuracy, and no count of others.
     """
 
     runs: Sequence[RunSpec]
@@ -58,6 +61,7 @@ class BenchConfig:
     reference: str = "random"
     title: str = ""
     study: str | Mapping[str, Any] | None = None
+    collapse: float | None = None
     groups: Sequence[Unit] = ()
 
     def units(self) -> list[Unit]:
@@ -66,7 +70,7 @@ class BenchConfig:
 
     def facts(self) -> dict[str, Any]:
         """What a report needs to know beside the results."""
-        names = ("metric", "area", "reference", "title", "study")
+        names = ("metric", "area", "reference", "title", "study", "collapse")
         return {name: getattr(self, name) for name in names}
 
 
@@ -133,6 +137,7 @@ def bench_of(
         title=given.get("title", name),
         study=given.get("study"),
         groups=groups_of(tuple(runs.values())),
+        collapse=optional(number(0))("collapse", given.get("collapse")),
     )
     if study is not None:
         study.check(bench.runs)

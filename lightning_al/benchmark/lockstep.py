@@ -99,9 +99,8 @@ class _Going:
     def _once_more(self) -> Fit:
         """What it asked for when its round was fitted; what followed is known."""
         plan, standing = self.run.plan, self.run.standing
-        before = "" if plan.weights == "reset" else standing.checkpoint(self.round - 1) or ""
         rule = QueryRule(plan.query_size, plan.budget, standing.bought)
-        return Fit(rule, before, tuple(standing.committed))
+        return Fit(rule, tuple(standing.committed))
 
 
 @dataclass

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["VOLATILE", "Results"]
 
 VOLATILE = (
-    *("seconds", "seconds_fit", "seconds_test", "seconds_score", "seconds_choose"),
-    *("host", "process"),
+    *("seconds", "seconds_tune", "seconds_fit", "seconds_test", "seconds_score"),
+    *("seconds_choose", "host", "process"),
 )
 """Columns that differ when the same grid is run again."""
 INSIDE = (
-    *("benchmark.json", "outcomes", "errors", "runs", "results.parquet", "slurm", "submit.sh"),
+    *("benchmark.json", "outcomes", "errors", "runs", "tuning", "results.parquet", "slurm"),
+    "submit.sh",
 )
 """What a benchmark writes, and where a link would lead it out of its folder."""
 
@@ -152,7 +153,7 @@ class Results:
         outcomes = self.outcomes()
         wanted = sorted(outcomes if only is None else set(only) & set(outcomes))
         rows = [row for run_id in wanted for row in _rows(outcomes[run_id])]
-        frame = pd.DataFrame(rows)
+        frame = _one_type(pd.DataFrame(rows))
         if len(frame):
             with replacing(self.table) as file:
                 frame.to_parquet(file, index=False)
@@ -194,6 +195,16 @@ class Results:
             return {}
         found = {str(run): self.root / "runs" / str(run) for run in frame["run_id"].unique()}
         return {run: path for run, path in found.items() if (path / "journal.jsonl").exists()}
+
+
+def _one_type(frame: pd.DataFrame) -> pd.DataFrame:
+    """Settings that are words in some rows and numbers in others, as words in all."""
+    for name in frame.columns:
+        if frame[name].dtype == object:
+            kinds = {type(value) for value in frame[name].dropna()}
+            if len(kinds) > 1 and str in kinds:
+                frame[name] = frame[name].map(lambda v: v if v is None else str(v))
+    return frame
 
 
 def _rows(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:

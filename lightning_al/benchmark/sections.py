@@ -12,8 +12,9 @@ from . import figures
 from .inline_svg import Pictures
 from .query_times import NOTHING, QueryTimes, query_times
 from .shown_numbers import spread
-from .study import Additions, Cell, Column, Evidence
-from .summary import Setting, records
+from .study import Additions, Cell, Column, Evidence, Picture
+from .summary import DROP, Setting, records
+from .tuning_figures import judged, over_rounds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,8 @@ def section(
     """
     rows = records(setting.part_of(table))
     key = re.sub(r"[^a-z0-9]+", "-", setting.name.lower()).strip("-")
-    shown = [(p, pictures.add(f"{p.name}-{key}", p.figure)) for p in added.pictures]
+    drawn = [*added.pictures, *_tuning(setting, evidence)]
+    shown = [(p, pictures.add(f"{p.name}-{key}", p.figure)) for p in drawn]
     full = setting.all_labelled
     return {
         "name": setting.name,
@@ -48,6 +50,8 @@ def section(
         "rows": rows,
         "full": float(full.mean()) if rows and len(full) else None,
         "reference": evidence.facts.get("reference", "random"),
+        "collapses": any(row["collapses"] == row["collapses"] for row in rows),
+        "drop": evidence.facts.get("collapse") or DROP,
         "claims": list(_claims(setting, rows, evidence.facts)),
         "curve": pictures.add(f"curve-{key}", figures.curves(setting, evidence.frame)),
         "times": pictures.add(f"time-{key}", figures.times(setting)),
@@ -82,6 +86,20 @@ def _strategies(setting: Setting, evidence: Evidence, added: Additions) -> dict[
             for row in found
         ],
     }
+
+
+def _tuning(setting: Setting, evidence: Evidence) -> Iterator[Picture]:
+    """The settings that runs have tuned, and how well their judges knew the test."""
+    if (figure := over_rounds(setting, evidence.frame)) is not None:
+        caption = "Settings of each round: the median over the runs, and the middle half of them."
+        yield Picture("tuned", figure, caption, wide=True)
+    if (figure := judged(setting, evidence.frame)) is not None:
+        caption = (
+            f"What the best trial of a round was judged to be worth, against the "
+            f"{human_name(setting.metric)} of the fit that followed: a judge that knows the test "
+            "gives a line."
+        )
+        yield Picture("judged", figure, caption, wide=True)
 
 
 def _amendments(setting: Setting, evidence: Evidence) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .areas import area, final_value, label_efficiency
+from .areas import area, collapse_count, final_value, label_efficiency
 from .statistics import bootstrap_mean, holm, seeds_needed, wilcoxon
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ SETTING = ("data", "model", "start", "query_size")
 BLOCKS = ("fold", "seed")
 """What a comparison is paired over."""
 COUNTS = ("metric", "higher_is_better")
+DROP = 0.05
+"""Of an accuracy, that counts as a collapse."""
 PART = ("role", "takes_all")
 """What part a run plays, see :class:`.run_spec.RunSpec`."""
 
@@ -29,9 +31,12 @@ PART = ("role", "takes_all")
 def per_run(frame: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
     """One row a run that ended well: its place and part, ``area``, ``final``, ``curve``, times.
 
+    ``collapses`` counts the fits that fell behind the best one before them; NaN where nobody says
+    by how much of this metric that is (accuracies have a default).
+
     Args:
         frame: the tidy table.
-        facts: ``area`` (the rule) of the benchmark.
+        facts: ``area`` (the rule) of the benchmark, and ``collapse``.
 
     Raises:
         LookupError: no value of the metric in the table.
@@ -59,6 +64,7 @@ def per_run(frame: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
                 **{k: first[k] for k in (*SETTING, "strategy", *BLOCKS, *COUNTS, *PART)},
                 "area": area(labels, values, facts.get("area", "budget")),
                 "final": final_value(labels, values),
+                "collapses": _collapses(run, first, facts),
                 "curve": (labels, values),
                 "fits": len(run),
                 "seconds_fit": float(run["seconds_fit"].sum()),
@@ -66,6 +72,16 @@ def per_run(frame: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _collapses(run: pd.DataFrame, first: Any, facts: Mapping[str, Any]) -> float:
+    """The collapse count of a run's fits, in their order."""
+    drop = facts.get("collapse")
+    if drop is None and "accuracy" not in str(first["metric"]):
+        return math.nan
+    higher = bool(first["higher_is_better"])
+    values = run["value"].tolist()
+    return float(collapse_count(values, DROP if drop is None else drop, higher_is_better=higher))
 
 
 @dataclass(frozen=True)
@@ -161,7 +177,8 @@ def summary(
         p = dict(zip(others, holm(raw), strict=True)) if others else {}
         for name in names:
             interval = bootstrap_mean(table[name])
-            final = setting.runs.loc[setting.runs["strategy"] == name, "final"].mean()
+            mine = setting.runs[setting.runs["strategy"] == name]
+            final = mine["final"].mean()
             gaps = table[name] - reference if name in p else None
             rows.append(
                 {
@@ -173,6 +190,7 @@ def summary(
                         "low": interval.low,
                     },
                     **{"high": interval.high, "n": interval.n, "final": final},
+                    "collapses": mine["collapses"].mean(),
                     "full_data": everything.mean() if len(everything) else math.nan,
                     "labels_needed": _labels_needed(setting, name, everything, share),
                     "difference": math.nan if gaps is None else gaps.mean(),

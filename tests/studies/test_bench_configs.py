@@ -60,6 +60,8 @@ CHEAP = [
 def test_each_strategy_of_it_runs(name, spec, tmp_path):
     config = {**spec.config, "query_size": 2, "budget": 4}
     config["trainer"] = {**config["trainer"], "max_epochs": 1}
+    if "tuning" in config:
+        config["tuning"] = {**config["tuning"], "trials": 2}
     outcome = execute(type(spec)(spec.place, config, spec.metric, spec.higher_is_better), tmp_path)
     assert outcome["status"] == "done", outcome["error"]
     assert [spec.metric in row for row in outcome["rows"]] == [True] * 3
