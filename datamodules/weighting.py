@@ -49,12 +49,13 @@ def repeated(index: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | No
 
 
 def require_labelled(data: Any, index: Tensor) -> None:
-    """Refuse items [M] whose labels are out of reach.
+    """Refuse items [M] whose labels are out of reach: not labelled, in the run or in this view.
 
     Raises:
         ValueError: one is not labelled.
     """
     known = data.state.status[index] == int(Status.LABELLED)
+    known |= torch.isin(index, data.labelled)
     if not bool(known.all()):
         raise ValueError(
             f"{int((~known).sum())} of {len(index)} items are not labelled, first: item "

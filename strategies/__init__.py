@@ -5,6 +5,7 @@
 
 from . import selection
 from .around.auto_al import AutoAL, RegressionAutoAL
+from .around.bandits import Albl, Tailor
 from .around.combined import EpsilonGreedy, FilterThenChoose, WeightedSum
 from .around.mixture import RandomWeights, UniformMixture
 from .around.restricted import PerClassQuota, Subsample
@@ -28,6 +29,7 @@ from .diversity.covering import (
     RelativeDistance,
     TypiClust,
 )
+from .diversity.reduced import PcaKCenter
 from .hybrid.bait import Bait
 from .hybrid.batch_epig import BatchEPIG, RegressionBatchEPIG
 from .hybrid.batches import Badge, BatchBald, ClusterMargin
@@ -42,9 +44,11 @@ from .score_strategy import ScoreStrategy
 from .sequential.policy_query import PolicyQuery
 from .sequential.safe import SafeRandom, SafeScore, SafeVariance, min_unsafe_entropy
 from .strategy_registry import EQUIVALENT, STRATEGIES, build, kind_of, names, resolve
+from .trained.adversaries import Vaal, Waal
 from .trained.core_gcn import CoreGCN
 from .trained.learning_loss import LearningLoss
 from .trained.noise import NoiseStability
+from .uncertainty.adversarial import AdversarialBim, AdversarialDeepFool
 from .uncertainty.classifiers import (
     bald,
     entropy,
@@ -83,6 +87,7 @@ from .uncertainty.densities import (
     density_std,
 )
 from .uncertainty.epig import EPIG, RegressionEPIG
+from .uncertainty.feature_density import Ddu
 from .uncertainty.posterior_samples import Thompson, thompson, thompson_per_item
 from .uncertainty.regressors import (
     AgainstIncumbent,
@@ -99,7 +104,10 @@ __all__ = [
     "EQUIVALENT",
     "STRATEGIES",
     "TCM",
+    "AdversarialBim",
+    "AdversarialDeepFool",
     "AgainstIncumbent",
+    "Albl",
     "AlfaMix",
     "AutoAL",
     "Badge",
@@ -109,6 +117,7 @@ __all__ = [
     "Clue",
     "ClusterMargin",
     "CoreGCN",
+    "Ddu",
     "DensityScore",
     "DensityWeighted",
     "DropQuery",
@@ -124,6 +133,7 @@ __all__ = [
     "MaxDet",
     "MaxHerding",
     "NoiseStability",
+    "PcaKCenter",
     "PerClassQuota",
     "PolicyQuery",
     "ProbCover",
@@ -140,10 +150,13 @@ __all__ = [
     "SafeVariance",
     "ScoreStrategy",
     "Subsample",
+    "Tailor",
     "Thompson",
     "TypiClust",
     "UHerding",
     "UniformMixture",
+    "Vaal",
+    "Waal",
     "WeightedSum",
     "bald",
     "bald_naive",

@@ -12,10 +12,12 @@ from lightning_al.records import Acquisition, Pool
 
 from .run_spec import Role
 
-__all__ = ["FULL_DATA", "GREEDY", "Entry", "GreedyOracle", "ceilings"]
+__all__ = ["BEST", "FULL_DATA", "GREEDY", "LOSSES", "Entry", "GreedyOracle", "ceilings"]
 
 FULL_DATA = "full data"
 GREEDY = "greedy oracle"
+BEST = "best candidate"
+LOSSES = "auto-al, true losses"
 """What the strategy column shows of the ceilings; which they are, the column ``role`` says."""
 
 
@@ -30,7 +32,10 @@ class Entry:
 
 
 def ceilings(names: Sequence[str], metric: str, higher: bool) -> list[Entry]:
-    """The entries of some ceilings, ``full-data`` or ``greedy-oracle``, beside the strategies.
+    """The entries of some ceilings beside the strategies.
+
+    ``full-data`` and ``greedy-oracle``; ``best-candidate`` and ``oracle-auto-al`` of strategies
+    that combine others, over the usual candidates of ``auto-al``.
 
     Raises:
         ValueError: another name.
@@ -39,9 +44,18 @@ def ceilings(names: Sequence[str], metric: str, higher: bool) -> list[Entry]:
         "class_path": "lightning_al.benchmark.ceilings.GreedyOracle",
         "init_args": {"metric": metric, "higher_is_better": higher},
     }
+    path = "lightning_al.benchmark.hindsight"
+    best = {
+        "class_path": f"{path}.BestCandidate",
+        "init_args": {"metric": metric, "higher_is_better": higher},
+    }
     known = {
         "full-data": Entry(FULL_DATA, {"strategy": "random"}, "ceiling", takes_all=True),
         "greedy-oracle": Entry(GREEDY, {"strategy": oracle}, "ceiling"),
+        "best-candidate": Entry(BEST, {"strategy": best}, "ceiling"),
+        "oracle-auto-al": Entry(
+            LOSSES, {"strategy": {"class_path": f"{path}.OracleAutoAL"}}, "ceiling"
+        ),
     }
     if unknown := sorted(set(names) - set(known)):
         raise ValueError(f"ceilings are {', '.join(known)}, got {', '.join(unknown)}")

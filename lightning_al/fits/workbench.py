@@ -315,7 +315,8 @@ class Workbench:
 
         Args:
             module: fitted; the task by default.
-            on: "val", or positions [n] of labelled items.
+            on: "val", or positions [n] of labelled items; for privileged strategies of the pool's
+                too, with the labels that the data set carries.
 
         Raises:
             LookupError: a module without ``item_losses(raw, targets)`` and ``split(batch)``.
@@ -338,7 +339,10 @@ class Workbench:
 
     def _batches(self, on: str | Tensor) -> Iterable[Any]:
         if isinstance(on, Tensor):
-            found: Iterable[Any] = self._data.labelled_batches(on)
+            data = self._data
+            if self.privileged and len(pool := on[torch.isin(on, data.pool)]):
+                data = data.restricted(None, answers=pool)
+            found: Iterable[Any] = data.labelled_batches(on)
             return found
         if on != "val":
             raise ValueError(f"on is 'val' or positions of labelled items, got {on!r}")

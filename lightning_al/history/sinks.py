@@ -23,8 +23,15 @@ THUMBNAIL_SIDE = 128  # pixels at most, in W&B tables
 
 
 def al_values(round: Round) -> dict[str, float]:
-    """The ``al/*`` values of one round, such as ``al/n_labelled`` and ``al/test/accuracy``."""
-    row = round.row()
+    """The ``al/*`` values of one round, such as ``al/n_labelled`` and ``al/test/accuracy``.
+
+    A note of the strategy that holds a number for each of some names is a value each, such as
+    ``al/trusted/margin``.
+    """
+    row: dict[str, Any] = {**round.row()}
+    for note, values in round.notes.items():
+        if isinstance(values, Mapping):
+            row |= {f"{note}/{n}": v for n, v in values.items() if isinstance(v, int | float)}
     return {f"al/{name}": value for name, value in row.items() if not isinstance(value, str)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .asal.asal_study import Asal
+from .autoal.autoal_study import AutoAL
 from .pyrelational.pyrelational_study import PyRelational
 
-__all__ = ["Asal", "PyRelational"]
+__all__ = ["Asal", "AutoAL", "PyRelational"]

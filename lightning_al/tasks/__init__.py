@@ -15,6 +15,7 @@ from .multilabel import MultiLabelClassification
 from .pfn import PFNRegression
 from .places import PlaceClassification
 from .regression import Regression
+from .self_training import SelfTraining
 from .sklearn import SklearnClassification, SklearnRegression
 from .sparse_gp import SparseGPRegression
 from .task import Task
@@ -34,6 +35,7 @@ __all__ = [
     "PFNRegression",
     "PlaceClassification",
     "Regression",
+    "SelfTraining",
     "SklearnClassification",
     "SklearnRegression",
     "SparseGPRegression",

@@ -113,7 +113,7 @@ def _named(names: Sequence[str], values: Tensor) -> dict[str, float]:
 @STRATEGIES.register("uniform-mixture", kind="classification", members=20)
 @dataclass(frozen=True, repr=False, eq=False)
 class UniformMixture(Mixture):
-    """Highest mean rank under several strategies, none of them trusted more (Borda 1781).
+    """Highest mean rank under several strategies, none trusted more (Dwork et al. 2001).
 
     What ``auto-al`` is without learning; its baseline. See :class:`.candidates.Candidates` for what
     a strategy without scores counts.

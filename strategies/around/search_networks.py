@@ -18,7 +18,15 @@ from .labelled_halves import Halves
 from .search_settings import SearchSettings
 from .soft_top import soft_top
 
-__all__ = ["Batches", "FitNetwork", "Searcher", "Standardised", "Weigher", "item_losses"]
+__all__ = [
+    "Batches",
+    "FitNetwork",
+    "KnownWorth",
+    "Searcher",
+    "Standardised",
+    "Weigher",
+    "item_losses",
+]
 
 CLIP = 3.0  # deviations beyond which a loss says no more
 Losses = Callable[[Tensor, Tensor], Tensor]
@@ -296,6 +304,28 @@ class Searcher(LightningModule):
             {"params": flat, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=self.settings.lr)
+
+
+class KnownWorth(Searcher):
+    """A search network alone, where what each item is worth is known: the targets of a batch.
+
+    Args:
+        weigher: the search network.
+        settings: of the search.
+    """
+
+    def __init__(self, weigher: Weigher, settings: SearchSettings) -> None:
+        super().__init__(weigher, nn.ModuleList(), item_losses, settings)
+
+    def worth(self, batch: Any) -> Tensor:
+        """As it is known [n]."""
+        targets: Tensor = batch[2]
+        return targets
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """All turns are the search network's."""
+        self.step_of += 1
+        return self.search_loss(batch)
 
 
 def standard(losses: Tensor) -> Tensor:

@@ -24,11 +24,14 @@ from lightning_al.strategies import (
 from lightning_al.strategies import (
     score_strategy as base,
 )
+from lightning_al.strategies.around.candidates import Candidates
 from lightning_al.testing import World, check_strategy, kind_of, rehearsed
 
 SHORT = {  # what is trained, for less
     "core-gcn": {"epochs": 15},
     "learning-loss": {"steps": 15},
+    "vaal": {"steps": 3},
+    "waal": {"steps": 3},
     "auto-al": {"search": {"warm_up": 1, "steps": 2}},
     "regression-auto-al": {"search": {"warm_up": 1, "steps": 2}},
 }
@@ -90,6 +93,8 @@ def test_scores_of_the_chosen_are_theirs(name):
     acquisition = strategy.choose(pool, getattr(strategy, "most", 6), seeded())
     if pool.scores is None or acquisition.scores is None or getattr(strategy, "columns", 1) > 1:
         return
+    if isinstance(strategy, Candidates):
+        return  # mixed utilities
     table = dict(zip(pool.index.tolist(), pool.scores.flatten().tolist(), strict=True))
     assert acquisition.scores.tolist() == [table[i] for i in acquisition.index.tolist()]
 
