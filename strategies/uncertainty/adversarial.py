@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from lightning_al.records import Pool
-from lightning_al.tasks import Adapter
 
 from ..selection import relative_resolution, top_k
 from ..sets import SetStrategy
@@ -41,6 +40,8 @@ class _Adversarial(SetStrategy):
         Raises:
             ValueError: inputs that are no floating-point tensors, or several labels an item.
         """
+        from lightning_al.tasks import Adapter  # inside: Lightning loads slowly
+
         task = copy.deepcopy(pool.bench.task).eval().requires_grad_(False)
         adapter = Adapter.for_task(task)
         device = next((p.device for p in task.parameters()), torch.device("cpu"))
