@@ -88,9 +88,12 @@ def _member(option: str, name: str, family: Registry[Any]) -> str:
     for parameter in parameters:
         kind = said(parameter.hint)
         about = [] if kind == "anything" else [kind]
-        about += ["must be given" if parameter.required else f"default {_default(parameter)}"]
-        lines.append(f"{prefix}{parameter.name}  ({', '.join(about)})")
         note = says.get(parameter.name, "")
+        usual = "must be given" if parameter.required else f"default {_default(parameter)}"
+        head = f"{prefix}{parameter.name}  ({', '.join([*about, usual])})"
+        if len(head) > WIDTH:
+            head, note = f"{prefix}{parameter.name}  ({about[0]})", f"{note} ({usual})"
+        lines.append(head)
         lines += textwrap.wrap(note, WIDTH, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 
