@@ -54,6 +54,7 @@ TASKS = {
     "density, mixture": (density({"name": "mixture", "components": 3}, 9), stacks.numbers),
     "density, flow": (density({"name": "flow", "context": 8}, 8), stacks.numbers),
     "classification": (parts.classification(), stacks.classes),
+    "loss head": (parts.classification(loss_head={"stop_epoch": 1}), stacks.classes),
     "class weights": (parts.classification(class_weights="balanced"), stacks.classes),
     "gaussian": (small.regression_task, stacks.numbers),
     "mse": (parts.mse, stacks.numbers),
@@ -244,6 +245,23 @@ def test_an_error_of_one_is_its_own():
         assert all("the network's outputs are NaN" in str(found[i]) for i in ill)
         others = [i for i in range(4) if i not in ill]
         stacks.agree(*([of[i] for i in others] for of in (stack, twins, found)))
+
+
+def test_of_the_other_name_of_lightning():
+    other = pytest.importorskip("lightning.pytorch")
+
+    class Module(other.LightningModule):
+        forward, training_step = parts.Mine.forward, parts.Mine.training_step
+        validation_step, configure_optimizers = Validates.validation_step, parts.adam
+
+        def __init__(self):
+            other.LightningModule.__init__(self)
+            self.net = Validates().net
+
+    def stopping(seed):
+        return [other.callbacks.EarlyStopping("val/loss", patience=0)]
+
+    both(Module, n=4, callbacks=stopping, max_epochs=8)
 
 
 def test_a_row_is_the_same_in_every_stack():

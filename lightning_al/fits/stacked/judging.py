@@ -53,8 +53,8 @@ class Verdict:
             self.why = self._tried(members[:2], together)
         if self.why or self._twin is None:  # a verdict that somebody else made counts nothing
             return self.why
-        with _doubled(members[:1]) as (one,):
-            batch = next(iter(one.datamodule.train_dataloader()))
+        data = members[0].datamodule.restricted(None)
+        batch = _double(next(iter(data.train_dataloader())))
         rows = len(batch[0] if isinstance(batch, tuple | list) else batch)
         if rows not in self._slow:
             rate = nominal_rate(self._twin, batch)

@@ -141,6 +141,7 @@ class Loop:
             if not self._some_left():
                 return
             first = self.alive[0]
+            shell.module.trainer = first.trainer
             for replica in self.alive:
                 replica.trainer.global_step += 1
             self._move("step", place)

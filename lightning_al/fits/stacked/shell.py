@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchmetrics import MetricCollection
 
 from lightning_al.fits.recorder import NotPlain
@@ -170,7 +171,7 @@ class Shell:
             out = [torch.zeros(()), *leaves(made), *(t.detach() for t in leaves(shape[1]))]
             return tuple(out)
 
-        with streams:
+        with streams, sdpa_kernel(SDPBackend.MATH):  # other kernels go row by row
             flow = iter(torch.vmap(one, randomness="error")(*given)[1:])
         made, kept = rebuilt(shape, lambda _: next(flow))
         fields, changed, notes, doubts = kept
