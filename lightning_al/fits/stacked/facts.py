@@ -59,8 +59,8 @@ def _reasons(members: Sequence[Member]) -> Iterator[str]:
         yield "the modules are of several classes"
     if own := [name for name in INSIDE if overrides(name, first.module)]:
         yield f"the module overrides {own[0]}, which is one replica's"
-    if own := [part for part in first.module.modules() if isinstance(part, nn.RNNBase)]:
-        yield f"the module has a layer {type(own[0]).__name__}, which vmap does not know"
+    if layers := [part for part in first.module.modules() if isinstance(part, nn.RNNBase)]:
+        yield f"the module has a layer {type(layers[0]).__name__}, which vmap does not know"
     limits = [Limits.of(each.trainer) for each in members]
     if any(each != limits[0] for each in limits):
         yield "the Trainers differ in their limits"
@@ -80,7 +80,7 @@ class _Counts(TorchDispatchMode):
     """Counts operations that do something."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

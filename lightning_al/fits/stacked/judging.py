@@ -90,7 +90,7 @@ def _large(rate: float) -> str:
 
 
 def _alone(member: Member) -> Any:
-    where = {"seed": member.seed, "round": member.round}
+    where: dict[str, Any] = {"seed": member.seed, "round": member.round}
     return lean_fit(member.module, member.recipe, member.datamodule, member.trainer, **where)
 
 
