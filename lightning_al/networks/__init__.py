@@ -1,6 +1,7 @@
 """Small networks that record how they were built, and ensembles of any network."""
 
 from .chains import MLP, SmallCNN
+from .density_encoder import DensityEncoder
 from .ensemble import Ensemble
 from .fully_convolutional import FullyConvolutional
 from .input_flow import InputFlow
@@ -10,6 +11,7 @@ from .resnet import ResNet18
 
 __all__ = [
     "MLP",
+    "DensityEncoder",
     "Ensemble",
     "FullyConvolutional",
     "InputFlow",

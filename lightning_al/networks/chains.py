@@ -10,7 +10,7 @@ from lightning_al.values import share, sizes
 
 from .network_specs import needed, record
 
-__all__ = ["MLP", "SmallCNN"]
+__all__ = ["MLP", "SmallCNN", "activation_named"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -23,7 +23,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def _activation(name: str) -> nn.Module:
+def activation_named(name: str) -> nn.Module:
+    """An activation by its name.
+
+    Raises:
+        ValueError: no such name.
+    """
     if name not in ACTIVATIONS:
         raise ValueError(f"no activation named {name!r}; choose one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
@@ -64,7 +69,7 @@ class MLP(nn.Sequential):
         layers: list[nn.Module] = [nn.Flatten()]
         width = in_features
         for size in hidden:
-            layers += [nn.Linear(width, size), _activation(activation), *_dropout(dropout)]  # type: ignore[arg-type]
+            layers += [nn.Linear(width, size), activation_named(activation), *_dropout(dropout)]  # type: ignore[arg-type]
             width = size
         super().__init__(*layers, nn.Linear(width, outputs))  # type: ignore[arg-type]
         record(

@@ -14,7 +14,7 @@ from lightning_al import ActiveLearner
 from lightning_al.datamodules import ActiveDataModule
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.densities import GaussianDensity, MixtureDensity
-from lightning_al.networks import MLP, Ensemble
+from lightning_al.networks import MLP, DensityEncoder, Ensemble, build
 from lightning_al.posteriors import Deterministic, LastLayerLaplace, MCDropout
 from lightning_al.scoring.scorer import Scorer
 from lightning_al.strategies import ScoreStrategy, resolve
@@ -254,7 +254,7 @@ def test_other_metrics_are_fed_the_median():
         y = inputs(seed=1)[:, :d]
         made.measure(list(made.test_metrics.values()), made.raw(inputs()), y)
         median = made.density(inputs()).median
-        wanted = r2_score(median, y.double(), multioutput="raw_values").mean()
+        wanted = r2_score(median.detach(), y.double(), multioutput="raw_values").mean()
         assert float(made.test_metrics["r2_score"].compute()) == pytest.approx(
             float(wanted), rel=1e-4
         )
@@ -277,8 +277,10 @@ def test_dropout_members_are_functions_of_the_conditioner(head):
     needs = (*GRID, "quantiles", "mean")
     one = scored(made, module, MCDropout(5), needs)
     other = scored(made, module, MCDropout(5), needs, size=40)
-    for name in needs:
+    for name in ("log_density", "nodes", "quantiles", "mean"):
         torch.testing.assert_close(one.tensors()[name], other.tensors()[name], rtol=1e-4, atol=1e-4)
+    masses = [kept.weights * kept.log_density.exp().mean(1) for kept in (one, other)]
+    torch.testing.assert_close(masses[0], masses[1], rtol=1e-4, atol=1e-6)
     assert bool((one.mean.std(1) > 0).all())
     x = module.items.inputs(module.pool)
     plain = scored(made, module, Deterministic(), ("mean",)).mean
@@ -453,3 +455,42 @@ def test_settings_that_make_no_sense_are_refused():
 def test_the_command_line_fills_in_what_a_head_reads():
     for head, needed in (("gaussian", 4), ("mixture", 25), ("flow", 64), (None, 64)):
         assert DensityRegression.network_outputs(2, {"head": head}) == needed
+
+
+# --- the published conditioner -------------------------------------------------------------------
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_the_published_networks_have_their_numbers_of_parameters():
+    flow = {"name": "flow", "context": 128, "arguments": {"transforms": 2}}
+    encoder = DensityEncoder(26, outputs=128, activation=None)
+    assert count(encoder) == 12_352
+    assert count(DensityRegression(encoder, head=flow)) == 40_174
+    both = DensityEncoder(26, outputs=2, activation=None)
+    assert count(DensityRegression(both, head={"name": "gaussian", "floor": 0.0})) == 12_610
+
+
+def test_without_an_activation_the_conditioner_is_affine():
+    x, y = inputs(), inputs(seed=1)
+    for activation, affine in ((None, True), ("relu", False)):
+        net = DensityEncoder(4, (8, 16), 16, activation=activation).eval()
+        gap = net((x + y) / 2) - (net(x) + net(y)) / 2
+        assert bool((gap.abs() < 1e-5).all()) == affine
+    kinds = [type(layer).__name__ for layer in DensityEncoder(4, (8, 16), 2)]
+    assert kinds == ["Flatten", "Linear", *["Linear", "ReLU", "Dropout"] * 2, "ReLU", "Linear"]
+
+
+def test_a_conditioner_that_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="the outputs are the last width, 16, got 3"):
+        DensityEncoder(4, (8, 16), 3, readout=False)
+    with pytest.raises(ValueError, match="no activation named 'rulu'"):
+        DensityEncoder(4, outputs=2, activation="rulu")
+    with pytest.raises(ValueError, match="DensityEncoder needs a width in hidden"):
+        DensityEncoder(4, (), 2)
+    net = DensityEncoder(4, (8,), 8)
+    again = build(net.spec)
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again.eval()(inputs()), net.eval()(inputs()))
