@@ -161,9 +161,23 @@ def test_a_training_that_diverged_ends(tmp_path):
 
 
 CONFIGS = [name for name in list_trainings() if name.startswith("surrogate/")]
+ALINES = [name for name in CONFIGS if "aline" in name]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ALINES)
+def test_every_configuration_of_aline_trains(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = [f"--data.tasks.{k}=3" for k in ("initial", "pool", "targets", "batch")]
+    small += ["--model.horizon=2", "--model.burn_in=1", "--data.steps=2", "--data.validation=1"]
+    small += ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
+    main(["fit", "--config", name, *small, "--trainer.accelerator=cpu"])
+    (rows,) = tmp_path.rglob("metrics.csv")
+    assert "val/own" in rows.read_text()
+    (kept,) = tmp_path.rglob("*.ckpt")
+    assert torch.load(kept, weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in ALINES])
 def test_every_configuration_trains(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ["--data.prior.batch=2", "--data.prior.context=[2,3]", "--data.prior.ahead=2"]
