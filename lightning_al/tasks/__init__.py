@@ -18,6 +18,7 @@ from .regression import Regression
 from .self_training import SelfTraining
 from .sklearn import SklearnClassification, SklearnRegression
 from .sparse_gp import SparseGPRegression
+from .tabpfn import TabPFNClassification, TabPFNRegression
 from .task import Task
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "SklearnClassification",
     "SklearnRegression",
     "SparseGPRegression",
+    "TabPFNClassification",
+    "TabPFNRegression",
     "Task",
     "find_head",
 ]

@@ -91,7 +91,7 @@ class InContextRegression(FullBatch):
     ) -> None:
         if outputs is None or outputs < 1:
             raise ValueError(f"a regression needs 1 output or more, got {outputs}")
-        kept = {"outputs": outputs, "standardize": standardize, "variance": variance}
+        kept = {"outputs": outputs, "variance": variance}
         super().__init__(
             metrics=metrics,
             known=REGRESSION_METRICS,

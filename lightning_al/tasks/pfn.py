@@ -57,6 +57,7 @@ class PFNRegression(InContextRegression):
         metrics: Sequence[MetricSpec] | None = None,
     ) -> None:
         settings: dict[str, Any] = {"surrogate": surrogate, "low": low, "high": high}
+        settings["standardize"] = standardize
         super().__init__(outputs, standardize, variance, metrics, settings)
         ends = [torch.as_tensor(end, dtype=torch.float64).reshape(-1) for end in (low, high)]
         if not bool((ends[0] < ends[1]).all()):
