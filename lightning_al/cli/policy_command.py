@@ -20,7 +20,15 @@ from .typed import Words
 __all__ = ["policy_command", "policy_table"]
 
 SUFFIXES = ("", ".json", ".safetensors")
-CHECKED = ("objective", "arguments", "lr", "decay", "detach")  # configuration and checkpoint
+CHECKED = (
+    "objective",
+    "target",
+    "arguments",
+    "gamma",
+    "lr",
+    "decay",
+    "detach",
+)  # configuration and checkpoint
 
 
 def policy_command(words: Sequence[str]) -> Policy | list[str]:
@@ -172,10 +180,10 @@ def _schedule(words: Sequence[str], state: dict[str, Any]) -> Schedule:
 
     config = parse(["fit", *words])
     data, model = (config[k]["init_args"] for k in ("data", "model"))
-    if "simulator" not in data or "objective" not in model:
+    if "simulator" not in data or not {"objective", "target"} & set(model):
         raise ValueError("--config is no training of a policy; `lightning-al configs` lists them")
     kept = state["hyper_parameters"]
-    pairs = {k: (model[k], kept.get(k)) for k in CHECKED}
+    pairs = {k: (model.get(k), kept.get(k)) for k in CHECKED if k in model or k in kept}
     spec = kept["network"].get("init_args") or {}
     pairs |= {
         f"network.{k}": (v, spec[k])

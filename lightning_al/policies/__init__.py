@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .candidates import CandidateModule, CandidatePolicy
     from .export import Exported
     from .likelihood import Conditionals, Given, Terms
-    from .module import PolicyModule, SimulatorDataModule
+    from .module import PolicyModule
     from .networks import FlexiblePolicy, PolicyNetwork, SetPolicy
     from .objectives import OBJECTIVES, Curriculum, Objective, Stage
     from .policy import Card, Policy, Session
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
     from .rollouts import Trajectory, roll_out
     from .simulators import Batch, Episode, Simulator
     from .streams import Streams
+    from .training import SimulatorDataModule
 
 __all__ = [
     "OBJECTIVES",
     "Batch",
+    "CandidateModule",
+    "CandidatePolicy",
     "Card",
     "Conditionals",
     "Curriculum",
@@ -45,9 +49,10 @@ __all__ = [
 ]
 
 HOMES = {
+    "candidates": ("CandidateModule", "CandidatePolicy"),
     "export": ("Exported",),
     "likelihood": ("Conditionals", "Given", "Terms"),
-    "module": ("PolicyModule", "SimulatorDataModule"),
+    "module": ("PolicyModule",),
     "networks": ("FlexiblePolicy", "PolicyNetwork", "SetPolicy"),
     "objectives": ("OBJECTIVES", "Curriculum", "Objective", "Stage"),
     "policy": ("Card", "Policy", "Session"),
@@ -55,6 +60,7 @@ HOMES = {
     "rollouts": ("Trajectory", "roll_out"),
     "simulators": ("Batch", "Episode", "Simulator"),
     "streams": ("Streams",),
+    "training": ("SimulatorDataModule",),
 }
 
 

@@ -88,6 +88,26 @@ class Limits:
             raise ValueError(self._bad(points, outcomes))
         return packed[None] if single else packed, single
 
+    def candidates(self, values: Any, inputs: int) -> NDArray[np.float32]:
+        """Places to be scored, [A, inputs] in [0, 1].
+
+        Raises:
+            ValueError: another shape, none at all, places outside the box, or NaN.
+        """
+        places = array("candidates", values)
+        if places.ndim != 2 or places.shape[1] != inputs or not len(places):
+            raise ValueError(
+                f"candidates are [A, {inputs}], A >= 1, with as many inputs as x, got "
+                f"{list(places.shape)}"
+            )
+        low, high = places.min(), places.max()
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"candidates lie in the box [0, 1], got {low:g} to {high:g}; scale them to their "
+                "bounds, and leave out what is NaN"
+            )
+        return places
+
     def left(self, budget: Any, rows: int) -> NDArray[np.int64]:
         """Budgets [rows], each from 1 to the most.
 

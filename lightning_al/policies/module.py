@@ -1,17 +1,15 @@
-"""Training of a policy as an ordinary Lightning fit: the module, and the data it is fitted on."""
+"""Training of a policy by gradients through rollouts, as an ordinary Lightning fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from lightning_al.compat import set_step
 from lightning_al.networks import build, spec_of
 from lightning_al.values import number
 
@@ -20,10 +18,9 @@ from .networks import FlexiblePolicy, PolicyNetwork
 from .objectives import Curriculum, Objective, Stage
 from .rollouts import Trajectory, roll_out
 from .simulators import Batch, Episode, Simulator
-from .streams import Streams
-from .training_progress import Progress, plain, simulator_of
+from .training import PolicyTraining, Turn
 
-__all__ = ["PolicyModule", "SimulatorDataModule", "Trial"]
+__all__ = ["PolicyModule", "Trial"]
 
 MOST = 10  # kernels, functions and replicates of a validation
 TEST_POINTS = 200
@@ -38,95 +35,7 @@ class Trial:
     noise: Tensor  # [R, M]
 
 
-class _Steps:
-    """Numbers 0..n-1: what is drawn at each is decided when it is drawn."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.count))
-
-
-class SimulatorDataModule(LightningDataModule):
-    """Simulated problems, new ones at each step of training, drawn where they are used.
-
-    A step's functions depend on the seed and on the number of the step alone, so that a run that
-    was stopped goes on with those that a run never stopped would see; with several processes,
-    process r takes the functions r, r + world, ...
-
-    Args:
-        simulator: the law of the problems, or its settings as a checkpoint keeps them.
-        steps: of an epoch.
-        seed: of the problems; the weights of the network have that of the command line.
-        validate: measure the models that the policy's queries lead to, at the end of an epoch.
-    """
-
-    def __init__(
-        self, simulator: Simulator, steps: int = 50, seed: int = 0, validate: bool = True
-    ) -> None:
-        super().__init__()
-        if steps < 1:
-            raise ValueError(f"an epoch has a step or more, got {steps}")
-        given: Any = simulator
-        self.simulator = simulator_of(given) if isinstance(given, Mapping) else simulator
-        self.steps, self.seed, self.validate = steps, seed, validate
-        self.save_hyperparameters(
-            {
-                "simulator": plain(self.simulator),
-                "steps": steps,
-                "seed": seed,
-                "validate": validate,
-            }
-        )
-        self._asked = (-1, 0)  # the optimiser's step, batches drawn at it
-
-    def train_dataloader(self) -> _Steps:
-        """One number a step."""
-        return _Steps(self.steps)
-
-    def val_dataloader(self) -> _Steps | list[Any]:
-        """One batch of trials."""
-        return _Steps(1) if self.validate else []
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Episode | Trial | Any:
-        """The episodes of this step, drawn on the device of the module."""
-        if not isinstance(batch, int) or self.trainer is None:
-            return batch
-        module, trainer = self.trainer.lightning_module, self.trainer
-        where: dict[str, Any] = {
-            "rank": trainer.global_rank,
-            "world": trainer.world_size,
-            "device": module.device,
-        }
-        step = trainer.global_step
-        if not trainer.training:
-            return self.trial(step, **where)
-        micro = self._asked[1] + 1 if self._asked[0] == step else 0
-        self._asked = (step, micro)
-        purpose = f"simulate/{micro}" if micro else "simulate"  # accumulated gradients
-        streams = Streams.of(self.seed, step, purpose)
-        needs: Any = module.needs
-        return self.simulator(streams, **needs(self.simulator), **where)
-
-    def trial(self, step: int, **where: Any) -> Trial:
-        """Episodes of full length, at most 10 kernels, functions and replicates."""
-        batch = self.simulator.batch
-        few = Batch(*(min(MOST, n) for n in vars(batch).values()))
-        simulator = replace(self.simulator, batch=few, random_budget=False)
-        streams = Streams.of(self.seed, step, "validate")
-        episode = simulator(streams, **where)
-        x = streams.uniform("test", episode.index, TEST_POINTS, simulator.dimension)
-        noise = streams.normal("test/noise", episode.index, TEST_POINTS)
-        return Trial(
-            episode, x * episode.active[:, None], noise * episode.y.hyper.noise.sqrt()[:, None]
-        )
-
-
-class PolicyModule(LightningModule):
+class PolicyModule(PolicyTraining):
     """A policy that learns by gradients through simulated rollouts.
 
     RAdam, the learning rate times `decay` after each epoch, gradients scaled so that the largest
@@ -161,19 +70,17 @@ class PolicyModule(LightningModule):
         detach: bool = False,
         pack: bool = True,
     ) -> None:
-        super().__init__()
         built = build(network)
         if not isinstance(built, PolicyNetwork):
             raise TypeError(
                 f"a policy's network is a PolicyNetwork such as SetPolicy, got "
                 f"{type(built).__name__}"
             )
-        self.network = built
+        super().__init__(built)
         stages = [s if isinstance(s, Stage) else Stage(**s) for s in curriculum]
         self.curriculum = Curriculum(stages or [Stage(objective, arguments=arguments)])
         self.lr, self.decay, self.clip = number(0)("lr", lr), decay, clip
         self.detach, self.pack = detach, pack
-        self.progress = Progress()
         spec = spec_of(built)
         self.save_hyperparameters(
             {
@@ -192,10 +99,6 @@ class PolicyModule(LightningModule):
             }
         )
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The next queries; see :meth:`PolicyNetwork.forward`."""
-        return self.network(*args, **kwargs)
-
     def objective(self) -> Objective:
         """What is trained in this epoch."""
         return self.curriculum.at(self.current_epoch)
@@ -204,53 +107,30 @@ class PolicyModule(LightningModule):
         """What the simulator has to draw in this epoch."""
         return self.objective().needs(simulator.dimension)
 
-    def on_fit_start(self) -> None:
-        """See whether network, objective and simulator go together.
+    def drawn(self, turn: Turn) -> Episode | Trial:
+        """The episodes of a step, or some of full length with points to test a model at."""
+        simulator = turn.simulator
+        if not turn.validates:
+            return simulator(turn.streams(), **self.needs(simulator), **turn.where)
+        few = Batch(*(min(MOST, n) for n in vars(simulator.batch).values()))
+        simulator = replace(simulator, batch=few, random_budget=False)
+        streams = turn.streams()
+        episode = simulator(streams, **turn.where)
+        x = streams.uniform("test", episode.index, TEST_POINTS, simulator.dimension)
+        noise = streams.normal("test/noise", episode.index, TEST_POINTS)
+        return Trial(
+            episode, x * episode.active[:, None], noise * episode.y.hyper.noise.sqrt()[:, None]
+        )
+
+    def fits(self, simulator: Simulator) -> None:
+        """See whether network and simulator go together.
 
         Raises:
             ValueError: they do not.
         """
-        simulator = getattr(getattr(self.trainer, "datamodule", None), "simulator", None)
-        if not isinstance(simulator, Simulator):
-            return
-        network = self.network
-        if network.dimension != simulator.dimension:
-            raise ValueError(
-                f"the network takes {network.dimension} inputs, the simulator has "
-                f"{simulator.dimension}; give both the same dimension"
-            )
-        if network.safe != (simulator.safety is not None):
-            raise ValueError(
-                "network.safe and the simulator's safety go together: set safe: true and a "
-                "safety prior, or neither"
-            )
-        if simulator.flexible and not isinstance(network, FlexiblePolicy):
+        super().fits(simulator)
+        if simulator.flexible and not isinstance(self.network, FlexiblePolicy):
             raise ValueError("a simulator with flexible inputs needs a FlexiblePolicy")
-
-    def on_train_start(self) -> None:
-        """The clock starts."""
-        self.progress.begin(self.trainer)
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Logs count the optimiser's steps; resumed for max_steps, Lightning is one ahead."""
-        set_step(self.trainer, self.trainer.global_step)
-
-    def on_fit_end(self) -> None:
-        """The clock stops."""
-        self.progress.end()
-
-    def on_validation_end(self) -> None:
-        """Keep what was measured."""
-        self.progress.validated(self.trainer)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """How far the training has come goes into its checkpoints, as plain values."""
-        checkpoint["progress"] = self.progress.state(self.trainer, self.device)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from there; a checkpoint of before this was kept has none of it."""
-        if "progress" in checkpoint:
-            self.progress.restore(checkpoint["progress"])
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """The loss of this process's share of the episodes."""
@@ -261,16 +141,12 @@ class PolicyModule(LightningModule):
                 "go on from an earlier checkpoint with a lower lr"
             )
         loss = self.objective()(trajectory).mean() * batch.share
-        size = len(batch.index)
-        self.progress.losses.append(loss.detach())
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size, sync_dist=True)
-        return loss
+        return self.learned_from(loss, len(batch.index))
 
     def validation_step(self, batch: Trial, batch_idx: int) -> None:
         """Error of the process given the queries, with the true hyper-parameters."""
         trajectory = roll_out(self.network, batch.episode, pack=self.pack)
-        size = len(batch.episode.index)
-        options: dict[str, Any] = {"batch_size": size, "sync_dist": True}
+        options: dict[str, Any] = {"batch_size": 1, "sync_dist": True}  # its share is in `share`
         error = _rmse(trajectory, batch).mean() * batch.episode.share
         self.log("val/rmse", error, prog_bar=True, **options)
         if trajectory.z is not None:

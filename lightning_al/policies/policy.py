@@ -19,6 +19,8 @@ from torch import Tensor
 
 from lightning_al.threads import small
 
+from .candidates.engine import Looking
+from .candidates.network import CandidatePolicy
 from .card import FORMAT, Card
 from .export import Exported, write
 from .fused import Fused, fuse
@@ -30,7 +32,11 @@ from .scales import Outcomes
 
 __all__ = ["FORMAT", "Card", "Policy", "Session"]
 
-KINDS: dict[str, type[PolicyNetwork]] = {"SetPolicy": SetPolicy, "FlexiblePolicy": FlexiblePolicy}
+KINDS: dict[str, type[PolicyNetwork] | type[CandidatePolicy]] = {
+    "CandidatePolicy": CandidatePolicy,
+    "SetPolicy": SetPolicy,
+    "FlexiblePolicy": FlexiblePolicy,
+}
 SHIPPED = "pretrained"
 """Folder of this package with the policies that can be loaded by name."""
 
@@ -43,13 +49,18 @@ class Policy:
         card: what it is.
     """
 
-    def __init__(self, network: PolicyNetwork, card: Card) -> None:
+    def __init__(self, network: PolicyNetwork | CandidatePolicy, card: Card) -> None:
         self.network, self.card = copy.deepcopy(network).eval().requires_grad_(False).cpu(), card
-        flexible = isinstance(network, FlexiblePolicy)
+        if isinstance(network, CandidatePolicy):
+            flexible = network.flexible
+        else:
+            flexible = isinstance(network, FlexiblePolicy)
         self._outcomes = Outcomes()
         self._limits = Limits(network.dimension, network.safe, flexible, card.history, card.budget)
-        self._engine: Fused | _Whole
-        if type(self.network) is SetPolicy:
+        self._engine: Fused | Looking | _Whole
+        if isinstance(self.network, CandidatePolicy):
+            self._engine = Looking(self.network.float())
+        elif type(self.network) is SetPolicy:
             self._engine = fuse(self.network, card.budget)
         else:
             settle(self.network)
@@ -68,13 +79,15 @@ class Policy:
         )
 
     @classmethod
-    def of(cls, network: PolicyNetwork, history: int, budget: int, **training: Any) -> Policy:
+    def of(
+        cls, network: PolicyNetwork | CandidatePolicy, history: int, budget: int, **training: Any
+    ) -> Policy:
         """A policy from a network, such as the one that a PolicyModule has trained."""
         spec: Any = getattr(network, "spec", None)
         kind = type(network).__name__
         if kind not in KINDS or spec is None:
             raise ValueError(
-                f"only {' and '.join(KINDS)} can be written to a file, got {kind}; a class of your "
+                f"only {', '.join(KINDS)} can be written to a file, got {kind}; a class of your "
                 "own can be kept in a checkpoint"
             )
         return cls(network, Card(kind, spec["init_args"], history, budget, training))
@@ -152,6 +165,46 @@ class Policy:
             query = self._engine.query(torch.from_numpy(points), left)
         return query[0] if single else query
 
+    @property
+    def scores_candidates(self) -> bool:
+        """Whether :meth:`score` is there."""
+        return isinstance(self._engine, Looking)
+
+    @torch.inference_mode()
+    def score(self, x: Any, y: Any, candidates: Any, z: Any = None) -> Tensor:
+        """What asking at each of some places is worth: scores [A]; the highest is asked first.
+
+        A score depends on its own place and on what was measured alone.
+
+        Args:
+            x: points measured, [n, D], in [0, 1].
+            y: outcomes, [n].
+            candidates: [A, D], in [0, 1].
+            z: safety measurements, [n], for a safe policy.
+
+        Raises:
+            ValueError: see :meth:`query`; candidates of another shape, outside the box, or NaN.
+            NotImplementedError: a policy that names places and scores none.
+
+        Warns:
+            UserWarning: see :meth:`query`.
+        """
+        if not isinstance(self._engine, Looking):
+            raise NotImplementedError(
+                f"a {self.card.kind} names a place and scores none; take a CandidatePolicy, or the "
+                "nearest candidate to what query gives"
+            )
+        points, single = self._limits.points(x, y, z)
+        rows = self._limits.candidates(candidates, points.shape[-1] - self._limits.outcomes)
+        if not single:
+            raise ValueError(
+                f"score takes the points of one user, x [n, D], got {len(points)} users; score "
+                "for one after another"
+            )
+        self._outcomes = Outcomes(said=self._outcomes.said).told(points, self._limits.outcomes)
+        with self.alone(len(rows) * points.shape[1]):
+            return self._engine.scores(torch.from_numpy(points), torch.from_numpy(rows))[0]
+
     def alone(self, points: int) -> AbstractContextManager[None]:
         """One thread, where the network sees few points."""
         return small(points * self._size, blas=False)
@@ -166,6 +219,10 @@ class Policy:
             ImportError: onnx or onnxruntime is missing.
             NotImplementedError: a network of one's own.
         """
+        if isinstance(self._engine, Looking) or isinstance(self.network, CandidatePolicy):
+            raise NotImplementedError(
+                "policies that score candidates are not exported yet; use Policy.query or a session"
+            )
         path = write(self.network, self._engine, self.card, path)
         return Exported.load(path, unchecked=True)
 

@@ -24,7 +24,7 @@ __all__ = ["KEPT", "Progress", "machine_of", "plain", "simulator_of", "versions"
 
 KEPT = 50
 """Losses whose mean is called the final one."""
-METRICS = ("rmse", "safe")  # of a validation
+METRICS = ("rmse", "safe", "loss")  # of a validation
 
 
 def plain(simulator: Simulator) -> dict[str, Any]:

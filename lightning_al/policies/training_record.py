@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from .candidates.network import CandidatePolicy
 from .networks import PolicyNetwork
 from .policy import KINDS, Policy
 from .simulators import Simulator
@@ -26,7 +27,11 @@ __all__ = ["Schedule", "TrainingRecord", "policy_of", "read_checkpoint", "read_m
 
 DAMAGED = (EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError)
 """What reading a file that is no checkpoint may end with."""
-HOMES = ("lightning_al.policies", "lightning_al.policies.networks")
+HOMES = (
+    "lightning_al.policies",
+    "lightning_al.policies.networks",
+    "lightning_al.policies.candidates",
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,8 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
     needed = ("state_dict", "hyper_parameters", "global_step")
     if not isinstance(state, dict) or any(k not in state for k in needed):
         raise ValueError(f"{path} is no checkpoint of Lightning with its hyper-parameters")
-    if not {"network", "objective"} <= set(state["hyper_parameters"]):
+    kept = set(state["hyper_parameters"])
+    if not ({"network", "objective"} <= kept or {"network", "target"} <= kept):
         raise ValueError(
             f"{path} is no checkpoint of a PolicyModule with a network of this package"
         )
@@ -169,13 +175,13 @@ def policy_of(
     )
 
 
-def _network(state: Mapping[str, Any]) -> PolicyNetwork:
+def _network(state: Mapping[str, Any]) -> PolicyNetwork | CandidatePolicy:
     """The network with its weights, in float32."""
     spec = state["hyper_parameters"]["network"]
     home, _, kind = str(spec["class_path"]).rpartition(".")
     if home not in HOMES or kind not in KINDS:
         raise ValueError(
-            f"only {' and '.join(KINDS)} of this package can be written to a file, got "
+            f"only {', '.join(KINDS)} of this package can be written to a file, got "
             f"{spec['class_path']}; keep the checkpoint of a class of your own"
         )
     try:
@@ -247,9 +253,7 @@ def _record(
         validation,
         {
             **settings,
-            "optimizer": "RAdam",
-            "lr_schedule": f"lr {settings['lr']:g}, times {settings['decay']:g} after each epoch "
-            f"of {schedule.steps} steps",
+            **_optimiser(settings, schedule.steps),
             "steps_per_epoch": schedule.steps,
             "simulator": plain(schedule.simulator),
         },
@@ -261,6 +265,20 @@ def _record(
         kept.get("cpu_seconds"),
         note,
     )
+
+
+def _optimiser(settings: Mapping[str, Any], steps: int) -> dict[str, str]:
+    """How the weights were moved."""
+    if "target" in settings:
+        return {
+            "optimizer": "AdamW",
+            "lr_schedule": f"lr {settings['lr']:g} after {settings['warmup']} steps, then a cosine",
+        }
+    return {
+        "optimizer": "RAdam",
+        "lr_schedule": f"lr {settings['lr']:g}, times {settings['decay']:g} after each epoch "
+        f"of {steps} steps",
+    }
 
 
 def _sentence(steps: int, planned: int | None) -> str:
