@@ -87,7 +87,7 @@ class Task(LightningModule):
 
     full_batch = False
     uses_unlabelled = False
-    done_apart = ("measure",)  # of many fits done as one, for each after the step
+    done_apart: Sequence[str] = ("measure",)  # of many fits done as one, for each after the step
 
     def __init__(
         self,
