@@ -16,6 +16,7 @@ __all__ = ["BASES", "HEADS", "by_kind", "headline", "overlay", "overlay_text"]
 BASES = {
     "classification": "digits",
     "regression": "diabetes",
+    "density": "diabetes_density",
     "safe": "townsend",
     "either": "digits",
 }
@@ -24,6 +25,7 @@ BASES = {
 HEADS = {
     "classification": "strategies for classes",
     "regression": "strategies for numbers",
+    "density": "strategies for whole predictive densities of numbers",
     "safe": "strategies for numbers y beside a safety measurement z, safe where z >= 0",
     "either": "strategies for both",
 }

@@ -33,8 +33,10 @@ __all__ = [
 ]
 
 
-def _first(scores: Tensor) -> Tensor:
-    return scores.nan_to_num(torch.inf, torch.inf, -torch.inf)
+def _first(scores: Tensor, given: Tensor) -> Tensor:
+    """Scores [N] with what underflow made NaN as infinity; items given as NaN [N, ...] stay so."""
+    broken = given.flatten(1).isnan().any(1)
+    return scores.nan_to_num(torch.inf, torch.inf, -torch.inf).masked_fill(broken, torch.nan)
 
 
 def kl_pairs(log_density: Tensor, weights: Tensor) -> Tensor:
@@ -43,13 +45,13 @@ def kl_pairs(log_density: Tensor, weights: Tensor) -> Tensor:
     P is not normalised on the nodes, so that the sum may be negative.
     """
     p = full(log_density).exp()
-    return _first((p[:, :-1] * (p[:, :-1].log() - p[:, 1:].log())).sum((1, 2)))
+    return _first((p[:, :-1] * (p[:, :-1].log() - p[:, 1:].log())).sum((1, 2)), log_density)
 
 
 def kl_grid(log_density: Tensor, weights: Tensor) -> Tensor:
     """Sum over nodes and j of P_j log(P_j / mean of P): log_density [N, S, G] -> [N]."""
     p = full(log_density).exp()
-    return _first((p * (p / p.mean(1, keepdim=True)).log()).sum((1, 2)))
+    return _first((p * (p / p.mean(1, keepdim=True)).log()).sum((1, 2)), log_density)
 
 
 def kl_grid_normalised(log_density: Tensor, weights: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ def kl_grid_normalised(log_density: Tensor, weights: Tensor) -> Tensor:
     p = full(log_density).exp()
     mean = p.mean(1)
     mean = mean / (mean * weights).sum(-1, keepdim=True)
-    return _first((p * (p / mean[:, None]).log()).sum((1, 2)))
+    return _first((p * (p / mean[:, None]).log()).sum((1, 2)), log_density)
 
 
 def kl_diff(log_density: Tensor, weights: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ def kl_diff(log_density: Tensor, weights: Tensor) -> Tensor:
     p = full(log_density).exp()
     now, mean = p[:, :-1], p.mean(1, keepdim=True)
     apart = _rel_entr(now, p[:, 1:]).sum(-1) - _rel_entr(now, mean.expand_as(now)).sum(-1)
-    return _first(apart.sum(1))
+    return _first(apart.sum(1), log_density)
 
 
 def _rel_entr(p: Tensor, q: Tensor) -> Tensor:
@@ -95,7 +97,7 @@ def kl_anomaly(cross_log_density: Tensor) -> Tensor:
     drawn = torch.arange(members, device=cross.device)
     seen = cross[:, drawn.roll(-1), drawn]  # [N, S, M]
     mean = seen.exp().mean(1).log()
-    return _first((mean - seen.mean(1)).sum(-1) * members)
+    return _first((mean - seen.mean(1)).sum(-1) * members, cross_log_density)
 
 
 def bald_entropy(log_density: Tensor, weights: Tensor) -> Tensor:
@@ -108,7 +110,7 @@ def bald_entropy(log_density: Tensor, weights: Tensor) -> Tensor:
     mean = mean / (mean * weights).sum(-1, keepdim=True)
     whole = -(mean * mean.log() * weights).sum(-1)
     own = -(p * p.log() * weights[:, None]).sum(-1)
-    return _first((whole[:, None] - own).sum(1))
+    return _first((whole[:, None] - own).sum(1), log_density)
 
 
 def geometric_entropy(log_density: Tensor, weights: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ def geometric_entropy(log_density: Tensor, weights: Tensor) -> Tensor:
     p = log_density.exp()
     whole = -(mean.exp() * mean * weights).sum(-1)
     own = -(p * p.log() * weights[:, None]).sum(-1)
-    return _first((own[:, :-1] - whole[:, None]).sum(1))
+    return _first((own[:, :-1] - whole[:, None]).sum(1), log_density)
 
 
 def bald_std(density_samples: Tensor) -> Tensor:
@@ -155,7 +157,7 @@ def nflows_out(log_density: Tensor, weights: Tensor) -> Tensor:
 def entropy(log_density: Tensor, weights: Tensor) -> Tensor:
     """Integral of -p log p over the nodes, p not normalised: log_density [N, 1, G] -> [N]."""
     p = full(log_density).exp().mean(1)
-    return _first(-(p * p.log() * weights).sum(-1))
+    return _first(-(p * p.log() * weights).sum(-1), log_density)
 
 
 def sample_std(density_samples: Tensor) -> Tensor:

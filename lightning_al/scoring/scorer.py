@@ -28,6 +28,7 @@ __all__ = ["Bound", "Scorer", "predictions_of"]
 log = logging.getLogger(__name__)
 
 SCORES = "the score"  # its name among the fields that are collected; no field has blanks
+OF_MEMBERS = tuple(name for name in FIELDS if name not in ("nodes", "weights", "embedding"))
 HIDDEN = frozenset({"embedding", "head_input"})  # what is no output
 MENDS = "pass MCDropout(members=20), or make the network an Ensemble"
 
@@ -346,9 +347,8 @@ def _refuse_one_member(strategy: Any, batch: Predictions, posterior: Any) -> Non
     """A single member never disagrees with itself: such scores are constant, choices random."""
     if strategy.members == "one" or batch.variance is not None:
         return
-    of_members = (*("probs", "logits", "mean", "log_density", "quantiles"), "density_samples")
-    have = batch.tensors()
-    seen = next((have[name] for name in of_members if name in have), None)
+    given = batch.tensors()
+    seen = next((given[name] for name in OF_MEMBERS if name in given), None)
     if seen is not None and seen.shape[1] == 1:
         what = "none was given" if posterior is None else f"{posterior} gives one member"
         raise ValueError(f"the strategy compares the members of a posterior, and {what}: {MENDS}")

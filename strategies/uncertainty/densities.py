@@ -75,7 +75,7 @@ def balsa_kl_pairs(variant: str = "grid") -> DensityScore:
     Args:
         variant: grid, samples (any number of outputs), gaussian (closed form), or published.
     """
-    variants = {
+    variants: Variants = {
         "grid": (density.kl_pairs, GRID),
         "samples": (density_samples.sampled_kl_pairs, CROSS),
         "gaussian": (density_gaussian.gaussian_kl_pairs, MOMENTS),
@@ -93,7 +93,7 @@ def balsa_kl_all_pairs(variant: str = "grid") -> DensityScore:
     Args:
         variant: grid, samples (any number of outputs), or gaussian (closed form).
     """
-    variants = {
+    variants: Variants = {
         "grid": (density.kl_all_pairs, GRID),
         "samples": (density_samples.sampled_kl_all_pairs, CROSS),
         "gaussian": (density_gaussian.gaussian_kl_all_pairs, MOMENTS),
@@ -110,7 +110,7 @@ def balsa_kl_grid(variant: str = "grid") -> DensityScore:
     Args:
         variant: grid, published, or published-normalised (whose mean alone is normalised).
     """
-    variants = {
+    variants: Variants = {
         "grid": (density.kl_grid, GRID),
         "published": (density_published.kl_grid, GRID),
         "published-normalised": (density_published.kl_grid_normalised, GRID),
@@ -128,7 +128,7 @@ def balsa_emd(variant: str = "quantiles") -> DensityScore:
         variant: quantiles, all-pairs (of members, of their quantiles), gaussian (2-Wasserstein in
             closed form), or published (of values drawn).
     """
-    variants = {
+    variants: Variants = {
         "quantiles": (density_samples.pairs_distance, ("quantiles",)),
         "all-pairs": (density_samples.all_pairs_distance, ("quantiles",)),
         "gaussian": (density_gaussian.gaussian_pairs_distance, MOMENTS),
@@ -147,7 +147,7 @@ def balsa_kl_anomaly(variant: str = "grid") -> DensityScore:
     Args:
         variant: grid, samples (any number of outputs), or published.
     """
-    variants = {
+    variants: Variants = {
         "grid": (density.reverse_information, GRID),
         "samples": (density_samples.kl_anomaly, CROSS),
         "published": (density_published.kl_anomaly, CROSS),
@@ -164,7 +164,7 @@ def balsa_kl_diff(variant: str = "grid") -> DensityScore:
     Args:
         variant: grid, or published.
     """
-    variants = {
+    variants: Variants = {
         "grid": (density.kl_diff, GRID),
         "published": (density_published.kl_diff, GRID),
     }
@@ -189,7 +189,7 @@ def balsa_bald_entropy(variant: str = "grid") -> DensityScore:
     Args:
         variant: grid, published, or published-geometric (of the geometric mean of the members).
     """
-    variants = {
+    variants: Variants = {
         "grid": (density.bald_entropy, GRID),
         "published": (density_published.bald_entropy, GRID),
         "published-geometric": (density_published.geometric_entropy, GRID),
@@ -207,7 +207,7 @@ def balsa_bald_std(variant: str = "moments") -> DensityScore:
     Args:
         variant: moments (any number of outputs), or published (of values drawn).
     """
-    variants = {
+    variants: Variants = {
         "moments": (density_gaussian.bald_std, MOMENTS),
         "published": (density_published.bald_std, DRAWN),
     }
@@ -223,7 +223,7 @@ def balsa_bald_lc(variant: str = "grid") -> DensityScore:
     Args:
         variant: grid, or published (of values drawn).
     """
-    variants = {
+    variants: Variants = {
         "grid": (density.bald_least_confidence, GRID),
         "published": (density_published.bald_least_confidence, CROSS),
     }
@@ -237,7 +237,7 @@ def balsa_nflows_out(variant: str = "samples") -> DensityScore:
     Args:
         variant: samples (any number of outputs), or published (zero but for rounding).
     """
-    variants = {
+    variants: Variants = {
         "samples": (density_samples.mutual_information, CROSS),
         "published": (density_published.nflows_out, GRID),
     }
@@ -257,7 +257,7 @@ def bald_naive(variant: str = "mean") -> ScoreStrategy:
         return ScoreStrategy(
             density_samples.point_spread, needs=("mean",), members="many", relative=True
         )
-    variants = {
+    variants: Variants = {
         "median": (density_samples.median_spread, ("quantiles",)),
         "published": (density_published.mode_spread, (*DRAWN, *CROSS)),
     }
@@ -278,7 +278,7 @@ def density_std(variant: str = "moments") -> DensityScore:
     Args:
         variant: moments, or published (of the values drawn); both for any number of outputs.
     """
-    variants = {
+    variants: Variants = {
         "moments": (density_gaussian.mixture_std, MOMENTS),
         "published": (density_published.sample_std, DRAWN),
     }
@@ -292,7 +292,7 @@ def density_least_confidence(variant: str = "grid") -> DensityScore:
     Args:
         variant: grid, or samples, as published (the highest density drawn; any number of outputs).
     """
-    variants = {
+    variants: Variants = {
         "grid": (density.least_confidence, GRID),
         "samples": (density_samples.sampled_least_confidence, CROSS),
     }
@@ -306,7 +306,7 @@ def density_entropy(variant: str = "grid") -> DensityScore:
     Args:
         variant: grid, samples (any number of outputs), gaussian (closed form), or published.
     """
-    variants = {
+    variants: Variants = {
         "grid": (density.entropy, GRID),
         "samples": (density_samples.sampled_entropy, CROSS),
         "gaussian": (density_gaussian.gaussian_entropy, MOMENTS),
@@ -324,7 +324,7 @@ def density_spread(variant: str = "grid") -> DensityScore:
     Args:
         variant: grid, or samples, as published (any number of outputs).
     """
-    variants = {
+    variants: Variants = {
         "grid": (density.log_density_spread, GRID),
         "samples": (density_samples.sampled_log_density_spread, CROSS),
     }

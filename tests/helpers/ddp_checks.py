@@ -89,11 +89,13 @@ def check_rounds(world):
     kinds = {name: kind_of(build(name)) for name in names()}
     of_classes = [n for n, kind in kinds.items() if kind in ("classification", "either")]
     of_numbers = [n for n, kind in kinds.items() if kind == "regression" or not build(n).needs]
+    of_densities = [n for n, kind in kinds.items() if kind == "density"]
     of_measures = [n for n, kind in kinds.items() if kind == "safe"]
     found = each_round(world, parts.bald_run(folder / "bald"), of_classes)
     found += each_round(world, parts.variance_run(folder / "variance"), of_numbers)
+    found += each_round(world, parts.density_run(folder / "density"), of_densities)
     found += each_round(world, parts.safe_run(folder / "safe"), of_measures)
-    left = sorted(set(kinds) - {*of_classes, *of_numbers, *of_measures})
+    left = sorted(set(kinds) - {*of_classes, *of_numbers, *of_densities, *of_measures})
     return {"found": found, "left out": left}
 
 

@@ -16,7 +16,7 @@ from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.networks import MLP
 from lightning_al.posteriors import MCDropout
 from lightning_al.records import Acquisition, Outcomes
-from lightning_al.tasks import Classification, GPRegression, Regression
+from lightning_al.tasks import Classification, DensityRegression, GPRegression, Regression
 
 RANK = int(os.environ.get("LOCAL_RANK", 0))
 F, C = 6, 3
@@ -74,6 +74,10 @@ def classifier():
 
 def regressor():
     return Regression(MLP(F, (16,), 1, dropout=0.3), lr=0.01)
+
+
+def densities():
+    return DensityRegression(MLP(F, (16,), 15, dropout=0.3), head="mixture", lr=0.01, nodes=50)
 
 
 def plain_classifier():
@@ -151,6 +155,19 @@ def variance_run(run_dir):
         task=regressor,
         datamodule=numbers(),
         strategy="variance",
+        query_size=5,
+        budget=10,
+        posterior=MCDropout(4),
+        trainer=arguments(),
+        run_dir=run_dir,
+    )
+
+
+def density_run(run_dir):
+    return ActiveLearner(
+        task=densities,
+        datamodule=numbers(),
+        strategy="balsa-kl-grid",
         query_size=5,
         budget=10,
         posterior=MCDropout(4),

@@ -49,7 +49,7 @@ def world(name, seed=0):
         logits, mean = logits[same], mean[same]
     order = torch.randperm(N + L, generator=draw)
     fields = {"embedding": embedding, "logits": logits, "probs": logits.softmax(-1)}
-    raw = torch.randn(N + L, S, 6, generator=draw)
+    raw = 0.3 * torch.randn(N + L, S, 6, generator=draw)  # members all but agree
     raw = raw[same] if name == "ties" else raw
     fields |= density_fields(raw)
     fields |= {"mean": mean, "variance": mean.exp(), "head_input": embedding}

@@ -12,7 +12,7 @@ from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.journal.journal import read_journal
 from lightning_al.networks import MLP
 from lightning_al.records import Outcomes
-from lightning_al.tasks import Classification, Regression
+from lightning_al.tasks import Classification, DensityRegression, Regression
 
 CLASSES, FEATURES = 3, 4
 TRAINER = {"accelerator": "cpu", "devices": 1, "max_epochs": 2, "logger": False}
@@ -82,6 +82,12 @@ def dropout_task():
 def regression_task():
     network = MLP(in_features=FEATURES, hidden=[8], outputs=2, dropout=0.3)
     return Regression(network, outputs=1, likelihood="gaussian", lr=0.02)
+
+
+def density_task():
+    network = MLP(in_features=FEATURES, hidden=[8], outputs=6, dropout=0.3)
+    head = {"name": "mixture", "components": 2}
+    return DensityRegression(network, head=head, lr=0.02, nodes=50, metrics=["nll"])
 
 
 def safe_task():

@@ -31,13 +31,18 @@ def parts(name, **data):
     if strategy.privileged:
         pytest.skip(f"{name} reads labels by design")
     kind, k = kind_of(strategy), getattr(strategy, "most", 5)
-    train, test = (small.line(), small.line(30, 1)) if kind == "regression" else (None, None)
+    numbers = kind in ("regression", "density")
+    train, test = (small.line(), small.line(30, 1)) if numbers else (None, None)
     train = data.pop("train", train)
     make = small.safe_datamodule if kind == "safe" else partial(small.datamodule, test=test)
     module = make(train, **data)
-    if kind == "regression":
+    if numbers:
         module.classes = None
-    tasks = {"regression": small.regression_task, "safe": small.safe_task}
+    tasks = {
+        "regression": small.regression_task,
+        "density": small.density_task,
+        "safe": small.safe_task,
+    }
     return {
         "strategy": {"name": name, **getattr(strategy, "rehearsal", {})},
         "task": tasks.get(kind, small.dropout_task),

@@ -27,7 +27,7 @@ from lightning_al.scoring.extractors import Raw
 from lightning_al.scoring.scorer import Scorer
 from lightning_al.scoring.store import Room, Store
 from lightning_al.strategies import ScoreStrategy, build, names
-from lightning_al.tasks import Adapter, Classification, Regression
+from lightning_al.tasks import Adapter, Classification, DensityRegression, Regression
 from lightning_al.testing import kind_of, rehearsed
 
 N, F, C = 50, 6, 3
@@ -113,13 +113,15 @@ def test_the_batch_size_does_not_change_scores(name):
     strategy = rehearsed(build(name))
     posterior = MCDropout(4) if strategy.members == "many" else None
     kind = kind_of(strategy)
-    outputs = {"classification": 0, "either": 0, "regression": 1, "safe": 2}[kind]
+    outputs = {"classification": 0, "either": 0, "regression": 1, "density": 1, "safe": 2}[kind]
     task = classifier(dropout=0.3)
     if outputs:
         many = outputs * (1 + ("variance" in strategy.needs))
         likelihood = "gaussian" if many > outputs else "mse"
         network = MLP(F, (16,), many, dropout=0.3)
         task = Regression(network, outputs=outputs, likelihood=likelihood)
+    if kind == "density":
+        task = DensityRegression(MLP(F, (16,), 15, dropout=0.3), head="mixture")
     results = []
     for size in (1, 7, 500):
         torch.manual_seed(0)
@@ -381,6 +383,8 @@ def test_strategies_that_compare_members_refuse_a_single_one(name, posterior):
     task = classifier(dropout=0.5)
     if "mean" in strategy.needs:
         task = Regression(MLP(F, (16,), 1, dropout=0.5))
+    if kind_of(strategy) == "density":
+        task = DensityRegression(MLP(F, (16,), 2, dropout=0.5), head="gaussian")
     with pytest.raises(ValueError, match=r"members of a posterior.*pass MCDropout.*an Ensemble"):
         scorer(task, posterior=posterior).pool(strategy)
 

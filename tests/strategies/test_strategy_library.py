@@ -34,6 +34,7 @@ SOURCE = re.compile(
 )
 DROPOUT = "lightning_al.posteriors.MCDropout"
 MANY = {"batch-bald": 100, "batch-epig": 100}  # a batch says log S about S members at the most
+MANY |= {name: 25 for name in names() if name.startswith("balsa-")} | {"bald-naive": 25}
 SMALL = [
     *("--data.test", "0.8", "--trainer.max_epochs", "1", "--query_size", "4", "--budget", "8"),
     *("--progress", "false"),
@@ -44,10 +45,15 @@ data: {class_path: helpers.small.MeasuredLine}
 trainer: {max_epochs: 1}
 """
 SHORT = {"core-gcn": {"epochs": 15}, "batch-epig": {"targets": 10}}  # as in a run, but for less
-MEMBERS = {"digits": "--posterior.members", "diabetes": "--model.network.members"}
+MEMBERS = {
+    "digits": "--posterior.members",
+    "diabetes": "--model.network.members",
+    "diabetes_density": "--posterior.members",
+}
 BASES = {
     "classification": ["digits"],
     "regression": ["diabetes"],
+    "density": ["diabetes_density"],
     "either": ["digits", "diabetes"],
     "safe": ["two_measures"],
 }
