@@ -115,6 +115,7 @@ class Assembly:
         trainer = {k: v for k, v in given.items() if v is not None and k != "logger"}
         self._trainer = _trainer_parser(trainer_class())
         self._trainer_config = self._trainer.parse_object({"trainer": trainer})
+        self._plain_trainer: dict[str, Any] | None = None  # of plain values alone
 
     def under(self, settings: Mapping[str, Any]) -> Assembly:
         """The same data with another model and Trainer: settings by dotted name, put in.
@@ -168,8 +169,13 @@ class Assembly:
 
     def trainer(self) -> dict[str, Any]:
         """Trainer arguments, with fresh callbacks and all else that is an object."""
-        made = self._trainer.instantiate_classes(self._trainer_config.clone()).trainer
-        arguments = {k: v for k, v in vars(made).items() if v is not None}
+        arguments = self._plain_trainer
+        if arguments is None:
+            made = self._trainer.instantiate_classes(self._trainer_config.clone()).trainer
+            arguments = {k: v for k, v in vars(made).items() if v is not None}
+            if all(isinstance(v, bool | int | float | str) for v in arguments.values()):
+                self._plain_trainer = arguments  # the same each time
+        arguments = dict(arguments)
         callbacks = arguments.get("callbacks") or []
         arguments["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
         return arguments
