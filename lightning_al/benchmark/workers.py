@@ -29,8 +29,11 @@ from .unit import outcomes_of
 
 __all__ = ["run_in_process", "run_on_workers"]
 
-LOADED = ("lightning_al.benchmark.lockstep", "lightning_al.assembly.building")
-LOADED += ("lightning_al.assembly.parsed", "lightning_al.datamodules", "lightning_al.callbacks")
+LOADED = (
+    "lightning_al.benchmark.lockstep",
+    *("lightning_al.assembly.building", "lightning_al.assembly.parsed"),
+    *("lightning_al.datamodules", "lightning_al.callbacks"),
+)
 """What workers need, and takes seconds to import."""
 
 LIVES = 3  # workers that runs may take down before they are given out alone, and then fail
