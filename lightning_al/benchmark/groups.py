@@ -67,6 +67,8 @@ def _stackable(spec: RunSpec) -> bool:
     """Whether a run's fits may be part of a stack, by what is declared."""
     if spec.config.get("fits") != "stacked" or spec.takes_all:
         return False
+    if spec.config.get("tuning") is not None:
+        return False  # each seed has settings of its own then
     return not _full_batch(spec.config["model"])
 
 

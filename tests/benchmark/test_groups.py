@@ -65,6 +65,8 @@ def test_what_cannot_be_stacked_by_declaration_is_alone():
     assert {s.place["strategy"] for s in group} == {"random", "margin", "greedy oracle"}
     process = {"class_path": "lightning_al.tasks.GPClassification"}
     assert grid(models={"gp": process}).groups == ()
+    common = {**SETTINGS["common"], "fits": "stacked", "tuning": {"space": {"model.lr": [0.1]}}}
+    assert grid(common=common).groups == ()  # seeds are tuned to other settings
     unknown = {"class_path": "helpers.no_such.Task"}  # the run says so
     assert len(grid(models={"unknown": unknown}).groups) == 1
 

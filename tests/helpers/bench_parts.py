@@ -37,7 +37,7 @@ SETTINGS = {
 
 def settled(frame):
     """The table without what differs from one machine or moment to the next."""
-    frame = frame.drop(columns=list(VOLATILE)).copy()
+    frame = frame.drop(columns=[name for name in VOLATILE if name in frame]).copy()
     frame["acquired"] = frame["acquired"].map(lambda v: None if v is None else [int(i) for i in v])
     return frame.sort_values(["run_id", "round"]).reset_index(drop=True)
 
