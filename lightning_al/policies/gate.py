@@ -16,13 +16,16 @@ from .card import Card
 __all__ = ["Check", "checks", "pass_or_refuse"]
 
 
+SPREAD, HEEDED, OFF = 0.02, 0.5, 0.5  # the least of each, of policies that score candidates
+
+
 @dataclass(frozen=True)
 class Check:
     """A figure of a card, and the least that was promised.
 
     Args:
         what: the figure, as a share of something.
-        found: what was measured, in [0, 1]; NaN counts as short.
+        found: what was measured; NaN counts as short.
         least: what was promised.
     """
 
@@ -43,20 +46,46 @@ def checks(card: Card) -> tuple[Check, ...]:
     """What a card promises and has measured; empty where it says too little.
 
     A safe policy trained with tolerance gamma promises that a share of 1 - gamma of its queries is
-    safe; ``training["validation"]["safe"]`` is the share on held-out simulated functions.
+    safe; ``training["validation"]["safe"]`` is the share on held-out simulated functions. One that
+    scores candidates has more figures in ``training["evidence"]``
+    (:mod:`lightning_al.policies.candidates.evidence`): its queries differ from function to
+    function, change with the outcomes, leave the border, and serve better than a Sobol sequence.
 
     >>> training = {"config": {"arguments": {"gamma": 0.05}}, "validation": {"safe": 0.264}}
     >>> for check in checks(Card("SetPolicy", {"safe": True}, 9, 9, training)):
     ...     print(check.passed, check)
     False safe queries on held-out simulated functions: 26.4 %, promised 95 %
     """
-    if not card.settings.get("safe"):
-        return ()
-    gamma = _number(card.training, "config", "arguments", "gamma")
-    safe = _number(card.training, "validation", "safe")
-    if gamma is None or safe is None:
-        return ()
-    return (Check("safe queries on held-out simulated functions", safe, 1.0 - gamma),)
+    found = []
+    if card.settings.get("safe"):
+        gamma = _number(card.training, "config", "arguments", "gamma")
+        safe = _number(card.training, "validation", "safe")
+        if card.kind == "CandidatePolicy":  # trained with a stricter gamma than it promises
+            gamma = _number(card.training, "config", "promised")
+            safe = _number(card.training, "evidence", "safe")
+        if gamma is not None and safe is not None:
+            found.append(Check("safe queries on held-out simulated functions", safe, 1.0 - gamma))
+    return *found, *_heeding(card)
+
+
+def _heeding(card: Card) -> tuple[Check, ...]:
+    """Whether a policy looks at its data, as far as that was watched."""
+    found = []
+    watched = {
+        name: _number(card.training, "evidence", name)
+        for name in ("spread", "heeded", "border", "rmse", "rmse_sobol")
+    }
+    spread, heeded, border = (watched[n] for n in ("spread", "heeded", "border"))
+    if spread is not None and not card.settings.get("flexible"):
+        found.append(Check("spread of queries over functions, of a side", spread, SPREAD))
+    if heeded is not None:
+        found.append(Check("histories whose outcomes count", heeded, HEEDED))
+    if border is not None:
+        found.append(Check("coordinates of queries off the border", 1 - border, OFF))
+    error, sobol = watched["rmse"], watched["rmse_sobol"]
+    if error is not None and sobol is not None and sobol > 0 and not card.settings.get("safe"):
+        found.append(Check("error of a Sobol sequence, in the policy's", sobol / error, 1.0))
+    return tuple(found)
 
 
 def pass_or_refuse(card: Card, name: str, unchecked: bool) -> None:

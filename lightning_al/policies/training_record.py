@@ -10,13 +10,14 @@ import csv
 import pickle
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .candidates.evidence import observe
 from .candidates.network import CandidatePolicy
 from .networks import PolicyNetwork
 from .policy import KINDS, Policy
@@ -71,6 +72,7 @@ class TrainingRecord:
     wall_seconds: float | None
     cpu_seconds: float | None
     note: str | None = None
+    evidence: Mapping[str, float | None] | None = None  # of a policy that scores candidates
 
 
 def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
@@ -166,12 +168,15 @@ def policy_of(
             or the two contradict each other; weights that are not those of the network.
     """
     schedule = _schedule(state, schedule)
-    simulator = schedule.simulator
+    simulator, network = schedule.simulator, _network(state)
+    record = _record(state, schedule, metrics or {}, here, date, note)
+    if isinstance(network, CandidatePolicy):
+        record = replace(record, evidence=observe(network, simulator).table())
     return Policy.of(
-        _network(state),
+        network,
         simulator.starts[1] + simulator.horizon - 1,
         simulator.horizon,
-        **asdict(_record(state, schedule, metrics or {}, here, date, note)),
+        **asdict(record),
     )
 
 

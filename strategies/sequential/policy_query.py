@@ -17,7 +17,7 @@ from lightning_al.randomness import seeded
 from lightning_al.records import Acquisition, Box, Pool
 
 from ..score_strategy import Described
-from ..selection import check_k
+from ..selection import check_k, top_k
 from ..strategy_registry import STRATEGIES
 from .nearest import Array, Found, Members, Nearest, PoolPoints, inputs_of
 
@@ -50,7 +50,8 @@ class PolicyQuery(Described):
 
     From all labelled points and the budget that is left.
     One forward pass, one query a round. On a continuous domain the query is the place that the
-    policy names; on a pool the nearest candidate to it, inputs being scaled to [0, 1].
+    policy names; on a pool the candidate that it scores highest or, of a policy that names places
+    alone, the nearest candidate to its own. Inputs are scaled to [0, 1].
 
     Source: Li, Toussaint, Rakitsch and Zimmer (2026), with and without safety; without it Li,
     Toussaint, Rakitsch and Zimmer (2024).
@@ -103,7 +104,7 @@ class PolicyQuery(Described):
             object.__setattr__(self, "policy", str(self.policy))
 
     def choose(self, candidates: Pool, k: int, generator: torch.Generator) -> Acquisition:
-        """The policy's query, as a place of the box or as the nearest candidate.
+        """The policy's query: a place of the box, the best or the nearest candidate.
 
         Raises:
             ValueError: more than one query asked for, no labelled point, no budget, inputs outside
@@ -123,6 +124,8 @@ class PolicyQuery(Described):
         x, y, z = self._history(candidates, frame)
         trained = self._policy(x.shape[1], z is not None)
         left = self._left(candidates, trained)
+        if trained.scores_candidates and not isinstance(candidates.domain, Box):
+            return self._best_row(candidates, frame, trained, (x, y, z), generator)
         clock = time.perf_counter()
         asked = trained.query(x, *self._scaled(y, z, left))
         notes: dict[str, Any] = {"seconds_policy": time.perf_counter() - clock}
@@ -138,6 +141,34 @@ class PolicyQuery(Described):
         members = Members(candidates.index, tree.ascending)
         found = _in_pool(place, tree, members, guard, generator, notes)
         return Acquisition(index=candidates.index.new_tensor([found.item]), notes=notes)
+
+    def _best_row(
+        self,
+        candidates: Pool,
+        frame: _Frame,
+        trained: Policy,
+        told: tuple[Tensor, Tensor, Tensor | None],
+        generator: torch.Generator,
+    ) -> Acquisition:
+        """The candidate with the highest score, or the highest that is safe enough."""
+        x, y, z = told
+        clock = time.perf_counter()
+        rows = frame.scaled(inputs_of(candidates))
+        notes: dict[str, Any] = {"seconds_inputs": time.perf_counter() - clock}
+        clock = time.perf_counter()
+        scaled, _, safety = self._scaled(y, z, 1)
+        scores = trained.score(x, scaled, rows, safety)
+        notes["seconds_policy"] = time.perf_counter() - clock
+        guard = self._guard(x, z)
+        first = top_k(scores, 1, generator)
+        if guard is not None:
+            best = torch.from_numpy(rows[first[0]])
+            order = scores.argsort(descending=True, stable=True)
+            moved = guard.settle(best, [torch.from_numpy(rows)[order]])
+            notes |= {"moved": moved.row >= 0, "probability": moved.probability, "safe": moved.safe}
+            first = order[moved.row : moved.row + 1] if moved.row >= 0 else first
+        chosen = candidates.index[first.to(candidates.index.device)]
+        return Acquisition(index=chosen, scores=scores[first], notes=notes)
 
     def _history(self, candidates: Pool, frame: _Frame) -> tuple[Tensor, Tensor, Tensor | None]:
         """Labelled points [L, D] in [0, 1], y [L], and z [L] where it is measured."""

@@ -17,7 +17,7 @@ from lightning_al.policies import (
     SimulatorDataModule,
     Streams,
 )
-from lightning_al.policies.candidates.module import asking, error
+from lightning_al.policies.candidates.asking import asking, error
 from lightning_al.policies.candidates.worlds import World
 
 

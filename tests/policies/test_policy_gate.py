@@ -74,6 +74,35 @@ def test_a_card_that_promises_or_measured_nothing_is_no_ground_to_refuse(trainin
     assert checks(Card("SetPolicy", {"safe": safe}, 5, 5, training)) == ()
 
 
+GOOD = {"spread": 0.2, "heeded": 0.7, "border": 0.3, "rmse": 0.18, "rmse_sobol": 0.2, "safe": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "short"),
+    [
+        ({}, None),
+        ({"spread": 0.019}, "spread of queries"),
+        ({"heeded": 0.4}, "histories whose outcomes count"),
+        ({"border": 0.6}, "off the border"),
+        ({"rmse": 0.21}, "error of a Sobol sequence"),
+        ({"rmse": float("nan")}, "error of a Sobol sequence"),
+    ],
+)
+def test_a_policy_that_scores_has_to_look_at_its_data(change, short):
+    card = Card("CandidatePolicy", {"dimension": 2}, 9, 9, {"evidence": GOOD | change})
+    assert [c.what for c in checks(card) if not c.passed and short not in c.what] == []
+    assert all(c.passed for c in checks(card)) == (short is None)
+    assert len(checks(card)) == 4
+
+
+def test_a_safe_one_is_held_to_what_it_promises_not_to_what_it_was_trained_with():
+    training = {"config": {"gamma": 0.01, "promised": 0.05}, "evidence": GOOD | {"safe": 0.96}}
+    card = Card("CandidatePolicy", {"dimension": 2, "safe": True}, 9, 9, training)
+    assert all(c.passed for c in checks(card))
+    training["evidence"]["safe"] = 0.94
+    assert [c.least for c in checks(card) if not c.passed] == [0.95]
+
+
 def test_names_do_not_count(tmp_path):
     path = saved(tmp_path, safe=0.26)
     for suffix in (".json", ".safetensors"):

@@ -13,7 +13,7 @@ from helpers import small
 from lightning_al import ActiveLearner, suggest
 from lightning_al.datamodules import ContinuousDataModule
 from lightning_al.datamodules.tensors import TensorItems
-from lightning_al.policies import Policy, SetPolicy
+from lightning_al.policies import CandidatePolicy, Policy, SetPolicy
 from lightning_al.policies.filter import SafetyFilter
 from lightning_al.records import Box, Context, Finite, Pool
 from lightning_al.strategies import PolicyQuery, build
@@ -101,6 +101,70 @@ def test_on_a_pool_it_takes_the_candidate_nearest_to_the_policys_query(trained, 
         assert got.notes["proposed"] == pytest.approx(query.tolist())
         assert got.notes["seconds_policy"] > 0
         assert got.to_json()["notes"] == got.notes
+
+
+@pytest.fixture
+def scoring(tmp_path):
+    """``scoring(dimension, safe)``: the path of a policy that scores candidates."""
+
+    def make(dimension=2, safe=False):
+        torch.manual_seed(dimension)
+        network = CandidatePolicy(dimension, safe=safe, width=16, heads=2, candidates=16)
+        for parameter in network.parameters():
+            parameter.data.mul_(2.0)
+        return str(Policy.of(network, 20, 10).save(tmp_path / f"scoring{dimension}{safe}"))
+
+    return make
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_policy_that_scores_takes_the_row_that_it_scores_highest(scoring, safe):
+    path = scoring(safe=safe)
+    for seed in range(5):
+        pool, inputs, known, targets = world(safe=safe, seed=seed)
+        z = targets[:, 1] if safe else None
+        scores = Policy.load(path).score(known, targets[:, 0], inputs, z)
+        got = build("policy", policy=path).choose(pool, 1, seeded())
+        assert got.index.tolist() == [100 + int(scores.argmax())]
+        torch.testing.assert_close(got.scores, scores.max().reshape(1))
+        order = torch.randperm(len(inputs), generator=seeded(seed))
+        turned = replace(pool, index=pool.index[order])
+        assert build("policy", policy=path).choose(turned, 1, seeded()).index == got.index
+
+
+def test_ties_of_scores_are_broken_by_the_generator(scoring):
+    place = torch.full((6, 2), 0.25)
+    pool = pool_of(place, torch.rand(3, 2, generator=seeded()), torch.randn(3, generator=seeded()))
+    strategy = build("policy", policy=scoring())
+    assert len({int(strategy.choose(pool, 1, seeded(s)).index) for s in range(30)}) == 6
+
+
+def test_the_filter_takes_the_best_row_that_is_safe_enough(scoring):
+    known = torch.rand(12, 2, generator=seeded(3))
+    z = 6 * (known[:, 0] - 0.5)  # safe on the right
+    targets = torch.stack([torch.randn(12, generator=seeded(4)), z], 1)
+    inputs = torch.rand(60, 2, generator=seeded(5))
+    pool = pool_of(inputs, known, targets)
+    path = scoring(safe=True)
+    scores = Policy.load(path).score(known, targets[:, 0], inputs, z)
+    guard = SafetyFilter("gp", 0.05).fit(known.double(), z.double())
+    enough = guard.enough(inputs.double())
+    assert 0 < int(enough.sum()) < 60
+    got = build("policy", policy=path, safety_filter="gp").choose(pool, 1, seeded())
+    wanted = scores.masked_fill(~enough, -torch.inf).argmax()
+    assert got.index.tolist() == [100 + int(wanted)]
+
+
+def test_a_policy_that_scores_names_a_place_of_a_box(scoring):
+    box = Box(torch.tensor([-3.0, 10.0]), torch.tensor([5.0, 10.5]))
+    _, _, known, targets = world()
+    side = box.high - box.low
+    pool = pool_of(
+        torch.rand(9, 2) * side + box.low, known * side + box.low, targets[:, 0], box=box
+    )
+    got = build("policy", policy=scoring()).choose(pool, 1, seeded())
+    want = Policy.load(scoring()).query(known, targets[:, 0], 5)
+    torch.testing.assert_close(got.x[0], (box.low + want * side).double(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("safe", [False, True])

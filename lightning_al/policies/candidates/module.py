@@ -24,12 +24,13 @@ from lightning_al.values import number, whole
 from ..simulators import Batch, Simulator
 from ..streams import Streams
 from ..training import PolicyTraining, Turn
+from .asking import asking, error
 from .network import CandidatePolicy, moved
-from .places import Places, scattered
+from .places import scattered
 from .targets import Target, Worth
 from .worlds import Asked, World
 
-__all__ = ["CandidateModule", "asking", "error"]
+__all__ = ["CandidateModule"]
 
 RANDOM = (0.0, 0.1, 0.3, 1.0)  # shares of queries of a rollout that are random
 JITTER = (0.0, 0.0, 0.03, 0.1)  # added to its other queries, a standard deviation
@@ -40,7 +41,6 @@ FIRM, TENSE = 0.9999, 0.01  # moves are kept from the ends of their reach, where
 SMOOTH = 0.98  # of the averaged weights
 FLOOR = 0.02  # of the learning rate at the end
 HELD_OUT, MOST = 31, 64  # the seed of the validation, and its functions at most
-TEST_POINTS = 200
 
 
 class CandidateModule(PolicyTraining):
@@ -262,26 +262,6 @@ class CandidateModule(PolicyTraining):
         return self._played[turn.purpose][1:]
 
 
-def asking(
-    network: CandidatePolicy, active: Tensor | None = None
-) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """How a network asks on a box: points [R, n, D], y [R, n], z -> queries [R, D], float64."""
-    places = Places.of(network.dimension, network.candidates, False if network.flexible else None)
-
-    @torch.no_grad()
-    def ask(x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
-        kind = next(network.parameters()).dtype
-        points = x.to(kind)
-        looked = places(points, active)
-        known = network.encode(points, y.to(kind), None if z is None else z.to(kind), active=active)
-        score, moves = network.judge(known, looked)
-        best = score.argmax(-1)[:, None, None].expand(-1, 1, x.shape[-1])
-        found = moved(looked, moves).gather(1, best).squeeze(1)
-        return found.to(x)
-
-    return ask
-
-
 def _varied(
     world: World, ask: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 ) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
@@ -302,10 +282,3 @@ def _varied(
         return torch.where(random[:, None], anywhere, query)
 
     return varied
-
-
-def error(world: World, asked: Asked, points: int = TEST_POINTS) -> Tensor:
-    """Root of the expected squared error [R] at random noisy outcomes, under the true process."""
-    places = world.places("test", points)
-    variance = asked.known.variance(asked.known.side(places))
-    return variance.mean(-1).sqrt()

@@ -9,6 +9,7 @@ them, by as much as each head says.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -194,7 +195,7 @@ class CandidatePolicy(nn.Module):
             key = torch.cat([key, -gone[:, None, :, None].expand(*key.shape[:-1], 1)], -1)
         token, _ = self.history(token, query, key, value)
         many = valid.sum(-1) if valid is not None else x.new_full((rows,), x.shape[1])
-        held = [block.held(token) for block in self.blocks]
+        held = [block.held(token) for block in self.layers]
         keys = [
             torch.cat([key, self._known_place(near, x, on, gone).to(key)], -1)
             for near, (key, _) in zip(self.near, held, strict=True)
@@ -209,7 +210,7 @@ class CandidatePolicy(nn.Module):
         seen = self.place(waves(candidates, self.frequencies, known.active))
         seen = seen + known.count.unsqueeze(1)
         for block, near, key, value in zip(
-            self.blocks, self.near, known.keys, known.values, strict=True
+            self.layers, self.near, known.keys, known.values, strict=True
         ):
             there = self._asked_place(near, candidates, known.active)
             query = block.asked(seen)
@@ -223,6 +224,11 @@ class CandidatePolicy(nn.Module):
         away = there[..., :dim] / 2 * share.sum(-1, keepdim=True) - share @ points
         pushed = torch.einsum("bah,bhad->bad", found[..., 1:], away)
         return found[..., 0], self.reach * pushed.tanh()
+
+    @property
+    def layers(self) -> tuple[Attend, ...]:
+        """The blocks of a candidate, in their order."""
+        return cast("tuple[Attend, ...]", tuple(self.blocks))
 
     def sharpness(self, near: Tensor, active: Tensor | None) -> Tensor:
         """Factors [1 or B, H, D] by which distances along inputs count: squared, averages."""

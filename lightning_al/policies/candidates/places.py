@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Places", "scattered"]
+__all__ = ["Places", "scattered", "shifted"]
 
 STRETCH = 1.2  # of a side; what lies outside is put on the border
 NEAREST, FARTHEST = 0.03, 0.38  # of candidates from the point that they lie around
@@ -94,8 +94,13 @@ def scattered(drawn: Tensor, x: Tensor, known: Tensor, near: float) -> Tensor:
     return torch.cat([wide, (centre + direction * radius).clamp(0.0, 1.0)], 1)
 
 
+def shifted(shift: Tensor, count: int) -> Tensor:
+    """The Sobol sequence [R, count, D], moved by shifts [R, D] modulo 1."""
+    engine = torch.quasirandom.SobolEngine(shift.shape[-1])
+    return torch.frac(engine.draw(count, dtype=torch.float64).to(shift) + shift.unsqueeze(1))
+
+
 def _sobol(dimension: int, count: int) -> Tensor:
     """Points [count, dimension] in (0, 1), shifted modulo 1 so that none lies on the border."""
-    engine = torch.quasirandom.SobolEngine(dimension)
-    shift = torch.frac(torch.arange(1, dimension + 1) * 0.7548776662466927)
-    return torch.frac(engine.draw(count, dtype=torch.float64) + shift)
+    shift = torch.frac(torch.arange(1, dimension + 1, dtype=torch.float64) * 0.7548776662466927)
+    return shifted(shift[None], count)[0]

@@ -86,6 +86,14 @@ class _Walk:
         self.known.white[:, : self.count] = known.white
         self.y[:, : self.count] = y
 
+    def start(self, count: int) -> None:
+        """Draw the outcomes of the first points, which stand in `x`."""
+        x, hyper = self.known.x[:, :count], self.known.hyper
+        covariance = hyper.covariance(x, x)
+        covariance.diagonal(dim1=-2, dim2=-1).add_(hyper.noise.unsqueeze(-1))
+        drawn = torch.linalg.cholesky(covariance) @ self.known.white[:, :count, None]
+        self.begin(hyper.mean_at(x) + drawn.squeeze(-1))
+
     def go(self) -> None:
         """Draw the outcome of the next point, which stands in `x`."""
         n, all_ = self.count, self.known
@@ -173,29 +181,33 @@ class World:
         self,
         ask: Callable[[Tensor, Tensor, Tensor | None], Tensor],
         queries: int | None = None,
-        starts: int | None = None,
+        start: Tensor | None = None,
     ) -> Asked:
         """Draw the initial points, then ask and answer.
 
         Args:
             ask: from points [R, n, D] and outcomes [R, n] (z too, or None) to queries [R, D].
             queries: how many; the law's horizon by default.
-            starts: initial points; the law's largest number by default.
+            start: [1, N0, D], where all functions start, safe or not; else each has its own
+                initial points, as many as the law says at most.
         """
-        first = self.law.starts[1] if starts is None else starts
+        first = self.law.starts[1] if start is None else start.shape[1]
         most = first + (self.law.horizon if queries is None else queries)
         x = self.active.new_zeros(len(self.index), most, self.law.dimension)
         walks = [self._walk("y", self.y, x)]
-        if self.z is None:
+        if self.z is not None:
+            walks.append(self._walk("z", self.z, x))
+        if start is not None:
+            x[:, :first] = start
+            for walk in walks:
+                walk.start(first)
+        elif self.z is None:
             x[:, :first] = self.places("initial", first)
+            walks[0].start(first)
         else:
             x[:, :first], z = self._safe(self.z, first)
-            walks.append(self._walk("z", self.z, x))
+            walks[0].start(first)
             walks[1].begin(z)
-        covariance = self.y.covariance(x[:, :first], x[:, :first])
-        covariance.diagonal(dim1=-2, dim2=-1).add_(self.y.noise.unsqueeze(-1))
-        factor = torch.linalg.cholesky(covariance)
-        walks[0].begin((factor @ walks[0].known.white[:, :first, None]).squeeze(-1))
         for n in range(first, most):
             x[:, n] = ask(x[:, :n], *(w.y[:, :n] for w in walks), *[None] * (2 - len(walks)))
             for walk in walks:

@@ -1,0 +1,59 @@
+"""Figures of what a policy does: they tell one that looks at its data from one that does not."""
+
+import pytest
+import torch
+
+from lightning_al.policies import Batch, CandidatePolicy, SafetyPrior, Simulator
+from lightning_al.policies.candidates.evidence import observe
+from lightning_al.policies.candidates.places import shifted
+
+
+class Blind(CandidatePolicy):
+    """Knows how often it was asked, and nothing else."""
+
+    def judge(self, known, candidates):
+        candidates = candidates.expand(len(known.count), *candidates.shape[-2:])
+        turn = (candidates * known.count[:, :1, None].tanh() * 50).sum(-1).sin()
+        return turn, torch.zeros_like(candidates)
+
+
+def network(cls=CandidatePolicy, **form):
+    torch.manual_seed(0)
+    made = cls(2, width=8, heads=2, candidates=16, **form)
+    with torch.no_grad():
+        for value in made.parameters():
+            value.add_(torch.randn_like(value), alpha=0.5)
+    return made
+
+
+def law(**more):
+    return Simulator(2, 6, 2, Batch(4, 1, 1), draws="exact", **more)
+
+
+def test_who_ignores_the_data_is_found_out():
+    blind, sees = (observe(network(cls), law(), 20) for cls in (Blind, CandidatePolicy))
+    assert blind.spread == pytest.approx(0.0, abs=1e-6)
+    assert blind.heeded == 0.0
+    assert sees.spread > 0.02
+    assert sees.heeded > 0.3
+    assert blind.rmse_sobol == sees.rmse_sobol
+    assert blind.safe is None
+
+
+@pytest.mark.parametrize("flexible", [False, True])
+def test_figures_of_safe_and_flexible_ones_too(flexible):
+    found = observe(
+        network(safe=True, flexible=flexible), law(safety=SafetyPrior(), flexible=flexible), 6
+    )
+    assert 0 <= found.safe <= 1
+    assert 0 <= found.border <= 1
+    assert set(found.table()) >= {"spread", "heeded", "rmse", "rmse_sobol", "border", "safe"}
+
+
+def test_a_shifted_sequence_is_spread_evenly():
+    """A Sobol sequence of 2^m points has one in each of 2^m equal cells; shifts keep the volume."""
+    plain = shifted(torch.zeros(1, 2, dtype=torch.float64), 16)[0]
+    cells = (plain * 4).long()
+    assert len({tuple(c) for c in cells.tolist()}) == 16
+    moved = shifted(torch.tensor([[0.3, 0.9]], dtype=torch.float64), 16)[0]
+    torch.testing.assert_close(moved, torch.frac(plain + torch.tensor([0.3, 0.9]).double()))
