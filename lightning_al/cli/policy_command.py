@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_al.policies import Card, Policy
-from lightning_al.policies.gate import checks
+from lightning_al.policies.gate import SAFE, checks
 from lightning_al.policies.policy import SHIPPED
 from lightning_al.policies.training_progress import simulator_of
 from lightning_al.policies.training_record import Schedule, policy_of, read_checkpoint, read_metrics
@@ -142,7 +142,7 @@ def _kept(card: Card) -> str:
     """The share of safe queries that was measured, and whether it keeps the promise."""
     if not card.settings.get("safe"):
         return ""
-    found = checks(card)
+    found = [check for check in checks(card) if check.what == SAFE]
     if not found:
         return "?"
     (check,) = found

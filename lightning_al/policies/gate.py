@@ -13,9 +13,10 @@ from typing import Any
 
 from .card import Card
 
-__all__ = ["Check", "checks", "pass_or_refuse"]
+__all__ = ["SAFE", "Check", "checks", "pass_or_refuse"]
 
 
+SAFE = "safe queries on held-out simulated functions"
 SPREAD, HEEDED, OFF = 0.02, 0.5, 0.5  # the least of each, of policies that score candidates
 
 
@@ -64,7 +65,7 @@ def checks(card: Card) -> tuple[Check, ...]:
             gamma = _number(card.training, "config", "promised")
             safe = _number(card.training, "evidence", "safe")
         if gamma is not None and safe is not None:
-            found.append(Check("safe queries on held-out simulated functions", safe, 1.0 - gamma))
+            found.append(Check(SAFE, safe, 1.0 - gamma))
     return *found, *_heeding(card)
 
 

@@ -14,6 +14,7 @@ from lightning_al.cli import main
 from lightning_al.cli import policy_command as command
 from lightning_al.policies import (
     Batch,
+    CandidateModule,
     FlexiblePolicy,
     KernelPrior,
     Policy,
@@ -103,6 +104,29 @@ def test_the_card_says_how_far_the_policy_was_trained(trained, capsys):
     assert json.loads(Path(CARD).read_text())["training"] == training
     assert "60 of 60" in shown
     assert f"{training['final_loss']:.3f}" in shown
+
+
+def test_a_policy_that_scores_candidates_comes_out_with_its_evidence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ["--data.simulator.batch.kernels=2", "--data.simulator.horizon=3", "--data.steps=2"]
+    small += [f"--model.network.init_args.{k}" for k in ("width=8", "heads=2", "candidates=9")]
+    more = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
+    main(["fit", "--config", "policy/candidate-safe-2d", *small, *more])
+    (last,) = tmp_path.rglob("last.ckpt")
+    policy = main(["policy", str(last), "--out", "out/mine"])
+    shown = capsys.readouterr().out
+    card, training = policy.card, policy.card.training
+    assert (card.kind, card.history, card.budget) == ("CandidatePolicy", 5 + 3 - 1, 3)
+    assert training["config"]["optimizer"] == "AdamW"
+    assert training["config"]["target"] == "entropy"
+    assert set(training["evidence"]) >= {"spread", "heeded", "rmse", "rmse_sobol", "safe"}
+    assert f"{100 * training['evidence']['safe']:.1f} %" in shown
+    module = CandidateModule.load_from_checkpoint(last)
+    again = Policy.of(module.network, 7, 3)  # the average, not what is learning
+    x, y, z = torch.rand(5, 2), torch.randn(5), torch.randn(5)
+    torch.testing.assert_close(policy.query(x, y, 3, z), again.query(x, y, 3, z))
+    with pytest.raises(ValueError, match="trained with target entropy, the configuration says ivr"):
+        main(["policy", str(last), "--out", "out/other", "--config", "policy/candidate-5d"])
 
 
 def test_the_policy_asks_what_the_trained_network_asks(trained):
