@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from .density import LOWEST
+from .density_grid import LOWEST
 from .numerics import full
 
 __all__ = [

@@ -28,8 +28,8 @@ __all__ = ["Bound", "Scorer", "predictions_of"]
 log = logging.getLogger(__name__)
 
 SCORES = "the score"  # its name among the fields that are collected; no field has blanks
-OF_MEMBERS = tuple(name for name in FIELDS if name not in ("nodes", "weights", "embedding"))
 HIDDEN = frozenset({"embedding", "head_input"})  # what is no output
+OF_MEMBERS = tuple(n for n in FIELDS if n not in {"nodes", "weights", *HIDDEN})  # [n, S, ...]
 MENDS = "pass MCDropout(members=20), or make the network an Ensemble"
 
 

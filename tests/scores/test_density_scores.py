@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from lightning_al.scores import density, density_gaussian, density_samples
+from lightning_al.scores import density, density_gaussian, density_grid, density_samples
 from lightning_al.scores.numerics import p_log_p
 
 N, S, G = 7, 5, 200
@@ -121,7 +121,7 @@ def test_blocks_order_of_items_and_a_shared_grid_change_nothing(name, monkeypatc
     whole = score(log, weights)
     moved = torch.randperm(N, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(score(log[moved], weights[moved]), whole[moved])
-    monkeypatch.setattr(density, "_CPU_BLOCK", 2 * S * 40)
+    monkeypatch.setattr(density_grid, "_CPU_BLOCK", 2 * S * 40)
     torch.testing.assert_close(score(log, weights), whole)
     one = weights[:1]
     torch.testing.assert_close(score(log, one), score(log, one.expand(N, -1)))
