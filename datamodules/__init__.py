@@ -7,6 +7,12 @@ from .continuous import ContinuousDataModule
 from .embedded import EmbeddedDataModule
 from .image_folder import ImageFolderDataModule
 from .images import CIFAR10DataModule, FashionMNISTDataModule, MNISTDataModule
+from .more_images import (
+    CIFAR10VariantDataModule,
+    CIFAR100DataModule,
+    MedMNISTDataModule,
+    SVHNDataModule,
+)
 from .named_data import NamedDataModule
 from .pool_data import PoolDataModule, Splits
 from .problem_data import ProblemDataModule, ProblemPoolDataModule
@@ -21,6 +27,8 @@ __all__ = [
     "ActiveDataModule",
     "BreastCancerDataModule",
     "CIFAR10DataModule",
+    "CIFAR10VariantDataModule",
+    "CIFAR100DataModule",
     "ContinuousDataModule",
     "DiabetesDataModule",
     "DigitsDataModule",
@@ -29,10 +37,12 @@ __all__ = [
     "FashionMNISTDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
+    "MedMNISTDataModule",
     "NamedDataModule",
     "PoolDataModule",
     "ProblemDataModule",
     "ProblemPoolDataModule",
+    "SVHNDataModule",
     "ScenesDataModule",
     "Splits",
     "TabularDataModule",

@@ -271,12 +271,16 @@ class CIFAR10DataModule(PoolDataModule):
         root = data_root(self.data_dir)
         self._resource(root).fetch(root)
 
+    def arrays(self, root: Path) -> Arrays:
+        """The images and labels, of the files below a data root."""
+        return self._resource(root).read(root)
+
     def load(self) -> Splits:
         """Read the full set or the subset; a log line says which."""
         root = data_root(self.data_dir)
-        resource = self._resource(root)
-        arrays = resource.read(root)
-        rank_zero_info(f"read {resource.name}: {len(arrays.train_labels):,} training images")
+        arrays = self.arrays(root)
+        name = self._resource(root).name
+        rank_zero_info(f"read {name}: {len(arrays.train_labels):,} training images")
         plain = _items(arrays.train_images, arrays.train_labels, self.normalise)
         train = plain
         if self.augment:

@@ -107,7 +107,9 @@ class OracleAutoAL(AutoAL):
         with torch.inference_mode(False), torch.enable_grad(), seeded(first, 0, "auto-al"):
             silent = utility.amax(0) == utility.amin(0)
             below = Standardised(points)
-            weigher = Weigher(below, points.shape[1], silent & ~silent.all(), settings.width)
+            silent &= ~silent.all()
+            width, each = settings.width, settings.per_item
+            weigher = Weigher(below, points.shape[1], silent, width, each)
             searcher = KnownWorth(weigher, settings)
         half = torch.zeros(len(rows), dtype=torch.int64)
         size, steps = settings.batch_size, settings.steps

@@ -61,12 +61,21 @@ class Weigher(nn.Module):
         features: E.
         silent: bool [K], which candidates have the same to say of all items: they have no weight.
         width: of the hidden layer.
+        per_item: False: all items have the same weights, the last layer's biases.
     """
 
     silent: Tensor
 
-    def __init__(self, below: nn.Module, features: int, silent: Tensor, width: int) -> None:
+    def __init__(
+        self,
+        below: nn.Module,
+        features: int,
+        silent: Tensor,
+        width: int,
+        per_item: bool = True,
+    ) -> None:
         super().__init__()
+        self.per_item = per_item
         self.register_buffer("silent", silent.clone(), persistent=False)
         candidates = len(silent)
         self.below = below
@@ -79,7 +88,8 @@ class Weigher(nn.Module):
     def forward(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """Logits [n, K] and predicted losses [n]."""
         hidden = self.hidden(self.below(inputs)).relu()
-        logits = self.out(hidden).masked_fill(self.silent, -torch.inf)
+        found = self.out(hidden) if self.per_item else self.out.bias.expand(len(hidden), -1)
+        logits = found.masked_fill(self.silent, -torch.inf)
         return logits, self.told(hidden).squeeze(1)
 
 

@@ -30,6 +30,7 @@ class SearchSettings:
         rest: weight of all items in the loss of the fit networks, beside the chosen ones.
         signal: what an item is worth: its "loss", as published, or the "gain": how much a step on
             it lowers the loss of other items.
+        per_item: each item has weights of its own; False: all have the same.
         cross_fit: losses are those of a network that has not seen the item; False: that has.
         warm_start: begin with what the last round learnt, as far as embeddings are still the same.
     """
@@ -46,6 +47,7 @@ class SearchSettings:
     loss_head: float = 0.1
     rest: float = 0.1
     signal: Literal["loss", "gain"] = "loss"
+    per_item: bool = True
     cross_fit: bool = True
     warm_start: bool = True
 

@@ -88,7 +88,7 @@ def embedding_side(
     step = max(1, len(points) // STATISTICS)
     below = Standardised(points[::step].float().cpu())
     features = points.shape[1]
-    weigher = Weigher(below, features, halves.silent, settings.width)
+    weigher = Weigher(below, features, halves.silent, settings.width, settings.per_item)
     fits = [FitNetwork(below, features, outputs, settings.width) for _ in range(make.fit_networks)]
     searcher = make(weigher, nn.ModuleList(fits), item_losses, settings)
     if settings.warm_start and "state" in memory:
@@ -146,7 +146,13 @@ def backbone_side(
     assert seen is not None  # asked for in the line above
     trunk.train()
     many = halves.utility.shape[1]
-    weigher = Weigher(_Embedding(trunk, adapter), seen.shape[1], halves.silent, settings.width)
+    weigher = Weigher(
+        _Embedding(trunk, adapter),
+        seen.shape[1],
+        halves.silent,
+        settings.width,
+        settings.per_item,
+    )
     fits = [_Outputs(bench.fresh(), adapter) for _ in range(make.fit_networks)]
     searcher = make(weigher, nn.ModuleList(fits), trunk.item_losses, settings)
     if settings.warm_start and "state" in memory:

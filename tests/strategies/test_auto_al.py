@@ -212,6 +212,16 @@ def test_a_candidate_that_returns_constants_loses_its_weight():
     assert sum(found.notes["trusted"].values()) == pytest.approx(1, abs=1e-5)
 
 
+def test_weights_may_be_the_same_for_all_items():
+    world = World.make("classification", 4)
+    arguments = {"candidates": THREE, "search": {"warm_up": 4, "steps": 16, "per_item": False}}
+    strategy = build("auto-al", **arguments)
+    notes = strategy.choose(world.pool(strategy), 6, seeded()).notes
+    assert len(set(notes["trusted"].values())) > 1  # something was learnt
+    for weights in notes["trusted by class"].values():
+        assert weights == pytest.approx(notes["trusted"], abs=1e-5)
+
+
 def test_the_order_of_a_batch_means_nothing():
     points, classes, _, half = labelled()
     utility = torch.rand(len(points), 3, generator=seeded(5))
