@@ -30,6 +30,11 @@ class Pruning(Callback):
         self.ended = False
         self._look = 0  # the last twentieth at which it looked
 
+    @property
+    def monitor(self) -> str:
+        """The metric that it looks at."""
+        return self.watch.metric
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
         self.watch.begin()

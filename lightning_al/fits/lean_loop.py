@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightning_al.compat import optimizers_of, overrides
 
+from .late_metrics import LateMetrics
 from .lean_hooks import Hooks, evaluating, refuse
 from .lean_trainer import LeanTrainer
 from .recorder import NotPlain, Recorder
@@ -50,6 +51,7 @@ def fit(trainer: LeanTrainer) -> None:
     hooks = Hooks(trainer)
     with attached(trainer, hooks, "fit"):
         configure(trainer)
+        trainer.late = LateMetrics(trainer, module)
         hooks("on_fit_start")
         module.zero_grad()
         if not trainer.set_up_training() or not trainer.max_epochs or not trainer.max_steps:
@@ -61,6 +63,7 @@ def fit(trainer: LeanTrainer) -> None:
         hooks("on_train_start")
         while not done(trainer):
             _epoch(trainer, hooks, train)
+        trainer.late.settle()
         hooks("on_train_end")
         hooks("on_fit_end")
 
@@ -272,6 +275,7 @@ def set_up_validation(trainer: LeanTrainer) -> None:
 def _validate(trainer: LeanTrainer, hooks: Hooks, train: Recorder) -> None:
     """Validate in a fit; the training goes on as it was."""
     trainer.state.stage, trainer.recorder = RunningStage.VALIDATING, Recorder(training=False)
+    trainer.late.begin(trainer.recorder)
     trainer.lightning_module.zero_grad()
     set_up_validation(trainer)
     with torch.no_grad():
@@ -315,5 +319,7 @@ def _evaluate(trainer: LeanTrainer, hooks: Hooks, kind: str, loader: Any) -> dic
         hooks(f"on_{stage}_epoch_end")
         told.update(trainer.gather())
         hooks(f"on_{stage}_end")
+        if kind == "val":
+            trainer.late.note(recorder)
         recorder.reset()
     return told

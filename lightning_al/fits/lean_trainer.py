@@ -7,7 +7,7 @@ It has what modules ask a Trainer for in ordinary steps and hooks. Anything else
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,7 @@ class LeanTrainer:
         self.num_val_batches: list[int | float] = []
         self.validates = False
         self.recorder: Recorder | None = None
+        self.late: Any = None  # metrics that wait for the end of the fit
         self._seen: dict[str, Tensor] = {}
         self._told: dict[str, Tensor] = {}
 
@@ -273,6 +274,11 @@ class LeanTrainer:
         self._seen.update(seen)
         self._told.update(told)
         return told
+
+    def hear(self, seen: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> None:
+        """Take in what was logged elsewhere: by the steps of a stack, or late."""
+        self._seen.update(seen)
+        self._told.update(told)
 
     def forget_metrics(self) -> None:
         """A fit or a test begins."""

@@ -128,6 +128,7 @@ class Recorder:
         self.training = training
         self.entries: dict[str, Entry] = {}
         self.hook = ""  # that runs
+        self.left: frozenset[str] = frozenset()  # metrics that are computed at the end of the fit
         self.first: bool | None = None  # whether the running batch is the first; None: no batch
         self._logged_in = ""  # the hook that logged last
         self._batch: Any = None
@@ -240,7 +241,9 @@ class Recorder:
 
     def _results(self, on_step: bool) -> Iterator[tuple[Entry, Tensor]]:
         for entry in self.entries.values():
-            if not entry.fresh and (value := entry.result(on_step)) is not None:
+            if entry.fresh or entry.name in self.left:
+                continue
+            if (value := entry.result(on_step)) is not None:
                 yield entry, value
 
 

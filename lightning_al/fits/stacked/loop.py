@@ -19,6 +19,7 @@ from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 from lightning_al.compat import optimizers_of
 from lightning_al.fits import lean_loop
 from lightning_al.fits.diverged import refuse_diverged
+from lightning_al.fits.late_metrics import LateMetrics
 from lightning_al.fits.lean_hooks import evaluating
 from lightning_al.fits.lightning import load_best
 from lightning_al.fits.recorder import NotPlain, Recorder
@@ -87,6 +88,7 @@ class Loop:
         trainer.should_stop, trainer.recorder = False, replica.train
         replica.leaving.enter_context(lean_loop.attached(trainer, replica.hooks, "fit"))
         lean_loop.configure(trainer)
+        trainer.late = LateMetrics(trainer, replica.module)
 
     def _stack(self) -> None:
         first = self.replicas[0]
@@ -226,6 +228,7 @@ class Loop:
         for replica in self.alive:
             trainer = replica.trainer
             trainer.state.stage, trainer.recorder = RunningStage.VALIDATING, Recorder(False)
+            trainer.late.begin(trainer.recorder)
             lean_loop.set_up_validation(trainer)
         with torch.no_grad(), ExitStack() as modes:
             for replica in self.alive:
@@ -277,6 +280,8 @@ class Loop:
             replica.call(f"on_{stage}_epoch_end")
             replica.trainer.gather()
             replica.call(f"on_{stage}_end")
+            if kind == "val":
+                replica.trainer.late.note(recorder)
             recorder.reset()
 
     # --- leaving -----------------------------------------------------------------------------
@@ -316,6 +321,7 @@ class Loop:
         replica.trainer.bring_states()
         self.rows.release(row)
         self.streams.generators[row] = None
+        replica.trainer.late.settle()
         replica.call("on_train_end")
         replica.call("on_fit_end")
         replica.leaving.close()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_al.files import replacing
 from lightning_al.fits.lean_hooks import Hooks
@@ -49,11 +47,6 @@ class StackedTrainer(LeanTrainer):
         self.held: dict[str, Any] = {}
         self.strategy = Held(self.held)
         self.bring_states: Any = None  # gives optimisers and schedules the state of now
-
-    def hear(self, seen: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> None:
-        """Take in what steps of the stack logged for this member."""
-        self._seen.update(seen)
-        self._told.update(told)
 
     def save_checkpoint(self, filepath: str | Path, weights_only: bool | None = None) -> None:
         """Keep a checkpoint, under its path.
