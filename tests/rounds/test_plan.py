@@ -111,7 +111,7 @@ def test_a_run_folder_tells_them_apart(tmp_path):
 def test_only_what_cannot_change_a_result_may_change():
     """Where a run lies, what it keeps, how it is shown; all else makes another run."""
     free = {"run_dir", "overwrite", "keep_checkpoints", "memory_budget", "rehearse", "privileged"}
-    free |= {"files", "trust", "change", "extend", "fits", "threads"}
+    free |= {"files", "trust", "change", "extend", "fits", "threads", "tuning_shared"}
     shown = {"baseline", "loggers", "progress"}
     assert {field.name for field, facts in options_of(ActiveLearner) if not facts.identity} == free
     may = {field.name for field, facts in options_of(CommandPlan) if not facts.identity}
