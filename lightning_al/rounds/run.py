@@ -134,10 +134,11 @@ class Run:
         plan, parts = self.plan, self.parts
         live = {f.name for f in fields(Rehearsal)} & {f.name for f in fields(parts)}
         given = {name: getattr(parts, name) for name in live - {"task"}}
+        looks = () if parts.tuning is None else (parts.tuning.when.look,)
         rehearsal = Rehearsal(
             task=module,
             recipe=recipe,
-            **{**given, "stopping": tuple(parts.stopping)},
+            **{**given, "stopping": (*parts.stopping, *looks)},
             query_size=plan.query_size,
             remaining=plan.budget,
             priced=plan.cost_budget is not None,

@@ -86,6 +86,15 @@ class Schedule:
         values = [sign * self._value(r) for r in fitted]
         return bool(values[-1] < max(values) - self.by)
 
+    def look(self, rounds: Sequence[Round]) -> None:
+        """Look for the metric in the last round, as :meth:`due` will.
+
+        Raises:
+            LookupError: it is not there.
+        """
+        if self.word == "falls" and rounds[-1].batches:
+            self._value(rounds[-1])
+
     def _value(self, round: Round) -> float:
         if self.metric not in round.metrics:
             raise LookupError(

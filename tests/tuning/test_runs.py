@@ -254,6 +254,10 @@ def space(**more):
             },
             *(ValueError, "model.width = 2 changes the shapes of the model"),
         ),
+        (
+            {"tuning": {"when": {"falls": "val/accuracy"}}},
+            *(LookupError, "no metric named 'val/accuracy' in round 0; choose one of test/accurac"),
+        ),
         ({"tuning": {"trails": 3}}, ValueError, "did you mean 'trials'"),
     ],
 )
