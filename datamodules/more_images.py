@@ -81,8 +81,8 @@ def medmnist(name: str) -> Resource[tuple[Part, Part, Part]]:
     classes, channels, _ = MEDMNIST[name]
     parse = partial(read_medmnist, classes=classes, channels=channels)
     if name == "pneumonia_balanced":
-        file = Source("pneumoniamnist_balanced", "pneumoniamnist.npz", parse, sha256=_BALANCED)
-        return Resource("PneumoniaMNIST, balanced and split anew", (file,))
+        made = Source("pneumoniamnist_balanced", "pneumoniamnist.npz", parse, sha256=_BALANCED)
+        return Resource("PneumoniaMNIST, balanced and split anew", (made,))
     file = f"{name}.npz"
     url = f"{_ZENODO}/{file}?download=1"
     return Resource(name, (Source("medmnist", file, parse, url), Source("", file, parse)))
@@ -116,7 +116,7 @@ class _ImageSet(PoolDataModule):
         super().__init__(collate=None, **kwargs)
         self.augment, self.val_size, self.data_dir = augment, val, data_dir
 
-    def splits(self, train: Part, test: Part, val: Part | None = None) -> Splits:
+    def in_parts(self, train: Part, test: Part, val: Part | None = None) -> Splits:
         """What :meth:`load` gives; the pool is scored without augmentation."""
         plain = _items(train, self.normalise)
         chain = Chain((CropFlip(), self.normalise))
@@ -174,7 +174,7 @@ class CIFAR100DataModule(_ImageSet):
             changed(labels, merged=self.merged)
             for labels in (found.train_labels, found.test_labels)
         )
-        return self.splits(Part(found.train_images, train), Part(found.test_images, test))
+        return self.in_parts(Part(found.train_images, train), Part(found.test_images, test))
 
 
 class SVHNDataModule(_ImageSet):
@@ -221,7 +221,7 @@ class SVHNDataModule(_ImageSet):
         root = data_root(self.data_dir)
         parts = [self.resources[part].read(root) for part in ("train", "test")]
         train, test = (Part(p.images, changed(p.labels, against=self.against)) for p in parts)
-        return self.splits(train, test)
+        return self.in_parts(train, test)
 
 
 class MedMNISTDataModule(_ImageSet):
@@ -265,7 +265,7 @@ class MedMNISTDataModule(_ImageSet):
     def load(self) -> Splits:
         """Read the three parts."""
         train, val, test = medmnist(self.set_name).read(data_root(self.data_dir))
-        return self.splits(train, test, val)
+        return self.in_parts(train, test, val)
 
 
 class CIFAR10VariantDataModule(CIFAR10DataModule):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -111,7 +111,8 @@ class PolicyModule(PolicyTraining):
         """The episodes of a step, or some of full length with points to test a model at."""
         simulator = turn.simulator
         if not turn.validates:
-            return simulator(turn.streams(), **self.needs(simulator), **turn.where)
+            wanted: dict[str, Any] = self.needs(simulator)
+            return simulator(turn.streams(), **wanted, **turn.where)
         few = Batch(*(min(MOST, n) for n in vars(simulator.batch).values()))
         simulator = replace(simulator, batch=few, random_budget=False)
         streams = turn.streams()
@@ -134,7 +135,9 @@ class PolicyModule(PolicyTraining):
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """The loss of this process's share of the episodes."""
-        trajectory = roll_out(self.network, batch, detach=self.detach, pack=self.pack)
+        trajectory = roll_out(
+            cast(PolicyNetwork, self.network), batch, detach=self.detach, pack=self.pack
+        )
         if not bool(trajectory.x.isfinite().all()):
             raise FloatingPointError(
                 f"the policy asks at NaN at step {self.global_step}: its weights have diverged; "
@@ -145,7 +148,7 @@ class PolicyModule(PolicyTraining):
 
     def validation_step(self, batch: Trial, batch_idx: int) -> None:
         """Error of the process given the queries, with the true hyper-parameters."""
-        trajectory = roll_out(self.network, batch.episode, pack=self.pack)
+        trajectory = roll_out(cast(PolicyNetwork, self.network), batch.episode, pack=self.pack)
         options: dict[str, Any] = {"batch_size": 1, "sync_dist": True}  # its share is in `share`
         error = _rmse(trajectory, batch).mean() * batch.episode.share
         self.log("val/rmse", error, prog_bar=True, **options)

@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -205,7 +205,7 @@ class CandidateModule(PolicyTraining):
         if batch.rank >= law.batch.size:
             raise ValueError(f"{batch.world} processes share {law.batch.size} functions")
         world = World.of(law, Streams.of(HELD_OUT, 0, "validate"), **batch.where)
-        asked = world.play(asking(self.network, self._active(world)))
+        asked = world.play(asking(cast(CandidatePolicy, self.network), self._active(world)))
         worth, first = self.target.of(world, asked), law.starts[1]
         gained = [worth.at(n, asked.x[:, n : n + 1]) for n in range(first, len(asked))]
         options: dict[str, Any] = {"batch_size": 1, "sync_dist": True}  # its share is in `share`
