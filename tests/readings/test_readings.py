@@ -110,7 +110,10 @@ def several(name):
     return strategy, 3 if strategy.members == "many" else 1
 
 
-def same(a, b):
+LEARNS = ("auto-al",)  # by gradient steps, which blow rounding up: ties may come in another order
+
+
+def same(a, b, ordered=True):
     """Two results agree: the same refusal, or scores and choices."""
     if isinstance(a, str) or isinstance(b, str):
         assert isinstance(a, str), f"{a} against the refusal {b!r}"
@@ -118,7 +121,7 @@ def same(a, b):
         return
     if a[0] is not None:
         torch.testing.assert_close(a[0], b[0], rtol=1e-4, atol=1e-5)
-    assert a[1] == b[1]
+    assert a[1] == b[1] if ordered else sorted(a[1]) == sorted(b[1])
 
 
 # --- the same thing said in several ways ---------------------------------------------------------
@@ -131,9 +134,10 @@ def test_one_logit_is_two_classes(name):
     more["classes"] = 2
     two = chosen(lambda z: with_two(z[..., 0]), Classes(members=True), **more)
     assert not isinstance(two, str), two
-    same(two, chosen(lambda z: z[..., 0], Binary(members=True), **more))
-    same(two, chosen(lambda z: z, Binary(members=True), **more))
-    same(two, chosen(lambda z: z.sigmoid(), Binary(given="probs", members=True), **more))
+    ordered = name not in LEARNS
+    same(two, chosen(lambda z: z[..., 0], Binary(members=True), **more), ordered)
+    same(two, chosen(lambda z: z, Binary(members=True), **more), ordered)
+    same(two, chosen(lambda z: z.sigmoid(), Binary(given="probs", members=True), **more), ordered)
 
 
 @pytest.mark.parametrize("name", CLASS_STRATEGIES)
