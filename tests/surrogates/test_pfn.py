@@ -10,7 +10,7 @@ from lightning_al import measures
 from lightning_al.cli import main
 from lightning_al.policies.streams import Streams
 from lightning_al.posteriors import Deterministic
-from lightning_al.surrogates import PFN, FunctionPrior
+from lightning_al.surrogates import PFN, FunctionPrior, shipped
 from lightning_al.tasks import PFNRegression
 from lightning_al.tasks.metrics import gaussian_nll
 
@@ -240,3 +240,17 @@ def test_data_that_do_not_fit_the_network(path):
         PFNRegression(1).learn(torch.rand(4, 9), torch.rand(4))
     with pytest.raises(ValueError, match="one number or 2, one a feature, got 3"):
         PFNRegression(1, path, low=[0.0, 0.0, 0.0]).learn(torch.rand(4, 2), torch.rand(4))
+
+
+@pytest.mark.skipif("pfn-1d" not in shipped(), reason="no trained network is shipped")
+def test_the_shipped_one_follows_a_function():
+    x = torch.linspace(0, 1, 20, dtype=torch.float64).unsqueeze(1)
+    y = 10 + 3 * torch.sin(7 * x[:, 0])
+    task = PFNRegression()
+    task.learn(x, y)
+    points = torch.linspace(0.02, 0.98, 50, dtype=torch.float64).unsqueeze(1)
+    mean, latent, noise, total = task.moments(points)
+    error = (mean[:, 0] - 10 - 3 * torch.sin(7 * points[:, 0])).square().mean().sqrt()
+    assert float(error) < 0.25 * float(y.std())
+    assert float(total.mean()) < 0.5 * float(y.var())
+    torch.testing.assert_close(latent + noise, total)
