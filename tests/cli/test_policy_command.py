@@ -25,6 +25,7 @@ from lightning_al.policies import (
     SimulatorDataModule,
     roll_out,
 )
+from lightning_al.policies.training import Turn
 from lightning_al.policies.training_progress import Progress, plain, simulator_of
 from lightning_al.policies.training_record import policy_of, read_checkpoint, read_metrics
 
@@ -199,14 +200,16 @@ def test_history_and_budget_are_the_most_that_the_training_showed(tmp_path, law)
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
-    trainer.fit(PolicyModule(network.double(), objective, lr=1e-3), data)
+    module = PolicyModule(network.double(), objective, lr=1e-3)
+    trainer.fit(module, data)
     trainer.save_checkpoint("x.ckpt")
     policy = policy_of(read_checkpoint("x.ckpt"))
     seen, budgets = [], []
     propose, remaining = network.propose, network.remaining
     network.propose = lambda history, left: seen.append(len(history)) or propose(history, left)
     network.remaining = lambda b: budgets.append(b) or remaining(b)
-    roll_out(network, data.trial(0).episode)
+    turn = Turn(simulator, 5, 0, "validate", 0, 1, torch.device("cpu"))
+    roll_out(network, module.drawn(turn).episode)
     assert policy.card.history == max(seen)
     assert policy.card.budget == int(torch.cat(budgets).max()) == simulator.horizon
     assert policy.card.training["planned_steps"] == 2

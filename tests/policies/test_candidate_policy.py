@@ -7,6 +7,7 @@ from helpers.policy_worlds import told
 from lightning_al.policies import CandidatePolicy, Policy, SetPolicy
 from lightning_al.policies.candidates.network import moved
 from lightning_al.policies.candidates.places import Places
+from lightning_al.policies.gate import checks
 
 FORMS = {
     "1-D": {"dimension": 1},
@@ -116,3 +117,14 @@ def test_what_it_cannot_do_it_says():
     assert not named.scores_candidates
     with pytest.raises(NotImplementedError, match="a SetPolicy names a place and scores none"):
         named.score(x, y, torch.rand(4, 2))
+
+
+@pytest.mark.parametrize("name", ["candidate-2d"])
+def test_shipped_policies_pass_their_gate_and_look_at_their_data(name):
+    made = Policy.load(name)  # checked
+    assert len(checks(made.card)) == 4
+    x, y, _ = told(12, seed=3, dimension=made.network.dimension)
+    shifts = [float((made.query(x, y, 5) - made.query(x, y.flip(0), 5)).abs().max())]
+    shifts += [float((made.query(x[:5], y[:5], 5) - made.query(x[:5], -y[:5], 5)).abs().max())]
+    assert max(shifts) > 1e-4
+    assert Policy.load(name).card.training["steps"] == made.card.training["planned_steps"]
