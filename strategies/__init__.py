@@ -46,6 +46,7 @@ from .sequential.safe import SafeRandom, SafeScore, SafeVariance, min_unsafe_ent
 from .strategy_registry import EQUIVALENT, STRATEGIES, build, kind_of, names, resolve
 from .trained.adversaries import Vaal, Waal
 from .trained.core_gcn import CoreGCN
+from .trained.input_density import InputDensity
 from .trained.learning_loss import LearningLoss
 from .trained.noise import NoiseStability
 from .uncertainty.adversarial import AdversarialBim, AdversarialDeepFool
@@ -125,6 +126,7 @@ __all__ = [
     "FacilityLocation",
     "FilterThenChoose",
     "Galaxy",
+    "InputDensity",
     "KCenter",
     "KMeans",
     "KMeansPlusPlus",

@@ -110,7 +110,8 @@ class Composition(Described):
         """
         scores = candidates.scores
         if scores is None:
-            scores = torch.empty(len(candidates), 0, device=candidates.index.device)
+            width = 0 if self.needs else self.columns  # without a pass all that score score late
+            scores = torch.full((len(candidates), width), EMPTY, device=candidates.index.device)
         scores = scores if scores.ndim == 2 else scores[:, None]
         if scores.shape[1] != self.columns:
             raise ValueError(

@@ -30,6 +30,7 @@ from lightning_al.testing import World, check_strategy, kind_of, rehearsed
 SHORT = {  # what is trained, for less
     "core-gcn": {"epochs": 15},
     "learning-loss": {"steps": 15},
+    "input-density": {"transforms": 1, "width": 8, "epochs": 1},
     "vaal": {"steps": 3},
     "waal": {"steps": 3},
     "auto-al": {"search": {"warm_up": 1, "steps": 2}},

@@ -45,6 +45,7 @@ data: {class_path: helpers.small.MeasuredLine}
 trainer: {max_epochs: 1}
 """
 SHORT = {"core-gcn": {"epochs": 15}, "batch-epig": {"targets": 10}}  # as in a run, but for less
+SHORT |= {"input-density": {"transforms": 1, "width": 8, "epochs": 3}}
 MEMBERS = {
     "digits": "--posterior.members",
     "diabetes": "--model.network.members",
