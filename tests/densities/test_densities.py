@@ -153,10 +153,11 @@ def test_draws_have_the_moments(kind, d):
     torch.manual_seed(0)
     random = density.sample((1000,))
     rule = density.pushed(sobol(256, density.width, density.like))
-    for drawn, atol in ((random, 0.5), (rule, 0.1)):
+    for drawn, share in ((random, 5 / 1000**0.5), (rule, 0.03)):
         assert drawn.shape[1:] == (*density.batch_shape, d)
-        torch.testing.assert_close(drawn.mean(0), density.mean, rtol=0, atol=atol)
-        torch.testing.assert_close(drawn.std(0), density.stddev, rtol=0.1, atol=0.1)
+        off = (drawn.mean(0) - density.mean).abs() / density.stddev
+        assert bool((off < share).all())
+        torch.testing.assert_close(drawn.std(0), density.stddev, rtol=0.15, atol=0.1)
 
 
 @KINDS
