@@ -44,7 +44,7 @@ def ceilings(names: Sequence[str], metric: str, higher: bool) -> list[Entry]:
         "class_path": "lightning_al.benchmark.ceilings.GreedyOracle",
         "init_args": {"metric": metric, "higher_is_better": higher},
     }
-    path = "lightning_al.benchmark.hindsight"
+    path = "lightning_al.strategies.around.hindsight"
     best = {
         "class_path": f"{path}.BestCandidate",
         "init_args": {"metric": metric, "higher_is_better": higher},
@@ -54,7 +54,7 @@ def ceilings(names: Sequence[str], metric: str, higher: bool) -> list[Entry]:
         "greedy-oracle": Entry(GREEDY, {"strategy": oracle}, "ceiling"),
         "best-candidate": Entry(BEST, {"strategy": best}, "ceiling"),
         "oracle-auto-al": Entry(
-            LOSSES, {"strategy": {"class_path": f"{path}.OracleAutoAL"}}, "ceiling"
+            LOSSES, {"strategy": {"class_path": f"{path}.OracleLosses"}}, "ceiling"
         ),
     }
     if unknown := sorted(set(names) - set(known)):

@@ -10,17 +10,13 @@ import torch
 
 from lightning_al.randomness import seeded
 from lightning_al.records import Acquisition, Pool
-from lightning_al.strategies import AutoAL
-from lightning_al.strategies.around.candidates import (
-    CLASSES,
-    Candidates,
-    Opinions,
-    sorted_usable,
-)
-from lightning_al.strategies.around.mixture import Weighed
-from lightning_al.strategies.sets import drawn_rows
 
-__all__ = ["BestCandidate", "OracleAutoAL"]
+from ..sets import drawn_rows
+from .auto_al import AutoAL
+from .candidates import CLASSES, Candidates, Opinions, sorted_usable
+from .mixture import Weighed
+
+__all__ = ["BestCandidate", "OracleLosses"]
 
 LOOKED_AT = 2000  # items of the pool whose losses are asked for
 BLOCK = 2**15
@@ -78,7 +74,7 @@ class BestCandidate(Candidates):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class OracleAutoAL(AutoAL):
+class OracleLosses(AutoAL):
     """``auto-al`` whose search network is trained on the pool, by the true losses of the task.
 
     The ceiling of choosing what has a high loss: no fit network, no halves, no guess of a loss. It
@@ -92,7 +88,7 @@ class OracleAutoAL(AutoAL):
 
     def weigh(self, pool: Pool, found: Opinions, k: int, generator: torch.Generator) -> Weighed:
         """Train the search network on some of the pool, then ask it."""
-        from lightning_al.strategies.around.search_networks import (  # Lightning loads slowly
+        from .search_networks import (  # Lightning loads slowly
             Batches,
             KnownWorth,
             Standardised,

@@ -8,7 +8,7 @@ from helpers.bench_parts import SETTINGS
 from lightning_al.benchmark.ceilings import BEST, LOSSES
 from lightning_al.benchmark.execute import execute
 from lightning_al.benchmark.grid import bench_of
-from lightning_al.benchmark.hindsight import BestCandidate, OracleAutoAL
+from lightning_al.strategies.around.hindsight import BestCandidate, OracleLosses
 from lightning_al.studies.autoal.trusted import read_trusted
 
 
@@ -44,9 +44,9 @@ def test_the_best_candidate_tests_as_the_next_round_does(tmp_path):
 
 def test_true_losses_are_those_of_the_task_on_the_pool(tmp_path):
     asked = {}
-    own = OracleAutoAL.weigh
+    own = OracleLosses.weigh
 
-    class Watched(OracleAutoAL):
+    class Watched(OracleLosses):
         def weigh(self, pool, found, k, generator):
             losses = pool.bench.loss(on=pool.index)
             probs = pool.bench.predict(pool.index, ["probs"], module=pool.bench.task).probs[:, 0]
@@ -74,4 +74,4 @@ def test_the_ceiling_runs_in_a_benchmark(tmp_path):
 
 def test_both_read_labels_of_the_pool():
     assert BestCandidate(candidates=["margin"]).privileged
-    assert OracleAutoAL(candidates=["margin"]).privileged
+    assert OracleLosses(candidates=["margin"]).privileged
