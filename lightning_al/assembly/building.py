@@ -30,7 +30,7 @@ from lightning_al.tasks import Adapter
 from .command_plan import CommandPlan
 from .explaining import explain
 from .families import built
-from .settings_tree import setting, with_settings
+from .settings_tree import numbers_apart, setting, with_settings
 from .trainer_class import trainer_class
 
 __all__ = ["Assembly", "Maker", "fill_sizes"]
@@ -62,6 +62,23 @@ class Maker:
         except (TypeError, ValueError):  # more than plain values
             return cls(base, spec)
         return _made(base, key)
+
+    def renumbered(self, numbers: Mapping[str, int | float]) -> Maker | None:
+        """The maker of the same specification with other numbers, without reading it again.
+
+        Args:
+            numbers: by their dotted places in the specification.
+
+        Returns:
+            None where one of them is not held as a number of its type: it must be read then.
+        """
+        made = copy.copy(self)
+        made._config = self._config.clone()
+        for name, value in numbers.items():
+            if type(made._config.get(f"it.{name}")) is not type(value):
+                return None
+            made._config[f"it.{name}"] = value
+        return made
 
     def __call__(self) -> Any:
         """A new object.
@@ -128,20 +145,29 @@ class Assembly:
             made = copy.copy(self)
             made.config = with_settings(self.config, settings)
             made._under = None
+            heads = {name.partition(".")[0] for name in settings}
             try:
-                made._fill()
-                made._read_trainer()
+                if "model" in heads:
+                    made._fill(self)
+                if "trainer" in heads:
+                    made._read_trainer()
             except ArgumentError as error:
                 raise ValueError(explain(str(error))) from error
             self._under = dict(settings), made
         return self._under[1]
 
-    def _fill(self) -> None:
-        """The model with the sizes that the data have."""
+    def _fill(self, like: Assembly | None = None) -> None:
+        """The model with the sizes that the data have.
+
+        Args:
+            like: one that may differ in numbers alone; its model is not read again then.
+        """
         self._filled_for = getattr(self.datamodule, "items", None)
         self.model_config = copy.deepcopy(self.config["model"])
         fill_sizes(self.model_config, self.datamodule)
-        self._model = Maker.of(kinds("LightningModule"), self.model_config)
+        apart = None if like is None else numbers_apart(like.model_config, self.model_config)
+        made = None if like is None or apart is None else like._model.renumbered(apart)
+        self._model = made or Maker.of(kinds("LightningModule"), self.model_config)
 
     def task(self) -> Any:
         """A fresh module, with the optimiser of the command line if it names one."""

@@ -9,7 +9,7 @@ from typing import Any
 from lightning_al.tuning.settable import no_such
 from lightning_al.tuning.space import HEADS
 
-__all__ = ["pasted", "setting", "with_settings"]
+__all__ = ["numbers_apart", "pasted", "setting", "with_settings"]
 
 
 def setting(config: Mapping[str, Any], name: str) -> Any:
@@ -40,6 +40,31 @@ def with_settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
         place, key = _place(made, name)
         place[key] = copy.deepcopy(value)
     return made
+
+
+def numbers_apart(old: Any, new: Any, name: str = "") -> dict[str, int | float] | None:
+    """Where two specifications differ, as dotted places with the new numbers.
+
+    None where they differ in more than numbers, or in the type of one.
+
+    >>> numbers_apart({"a": {"b": 1, "c": "x"}}, {"a": {"b": 2, "c": "x"}})
+    {'a.b': 2}
+    >>> numbers_apart({"a": 1}, {"a": 1.0}) is None
+    True
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and list(old) == list(new):
+        found: dict[str, int | float] = {}
+        for key in new:
+            inside = numbers_apart(old[key], new[key], f"{name}.{key}" if name else str(key))
+            if inside is None:
+                return None
+            found |= inside
+        return found
+    if type(old) is not type(new):
+        return None
+    if old == new:
+        return {}
+    return {name: new} if type(new) in (int, float) else None
 
 
 def pasted(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The referee on runs that tune: shared trials, collapses, and what its page draws."""
 
+import copy
 import math
 
 import pandas as pd
@@ -182,6 +183,34 @@ def test_settings_are_found_and_put_by_their_dotted_names():
     assert setting(CONFIG, "model.network.hidden") == [8, 4]
     assert made["model"]["init_args"]["network"]["init_args"] == {"hidden": [8, 16], "dropout": 0.0}
     assert made["data"] is CONFIG["data"]
+
+
+def test_numbers_are_put_in_without_reading_and_give_what_reading_gives():
+    from lightning_al.assembly.building import Assembly, Maker
+    from lightning_al.assembly.parsed import parsed
+    from lightning_al.compat import kinds
+
+    network = {"class_path": "lightning_al.networks.MLP", "init_args": {"hidden": [8]}}
+    task = {"class_path": "lightning_al.tasks.Classification", "init_args": {"network": network}}
+    data = {"class_path": "lightning_al.datamodules.DigitsDataModule"}
+    config = {"model": task, "data": data, "trainer": {"max_epochs": 1}, "strategy": "random"}
+    whole = Assembly(parsed({**config, "query_size": 1, "budget": 1}))
+    for new, quick in (
+        ({"model.lr": 0.5, "model.network.dropout": 0.25}, True),
+        ({"model.network.hidden": [8, 4]}, False),
+        ({"model.lr": 1}, False),  # no number of its type
+        ({"model.network.activation": "tanh"}, False),
+        ({"trainer.max_epochs": 7}, True),
+    ):
+        under = whole.under(new)
+        assert (under._model._parser is whole._model._parser) is quick
+        made = under.task()
+        read = copy.copy(under)
+        read._model = Maker(kinds("LightningModule"), under.model_config)
+        assert dict(made.hparams) == dict(read.task().hparams)
+        assert under.trainer()["max_epochs"] == new.get("trainer.max_epochs", 1)
+        assert made.lr == new.get("model.lr", 1e-3)
+    assert whole.task().lr == 1e-3
 
 
 @pytest.mark.parametrize(
