@@ -16,7 +16,7 @@ __all__ = [
 
 OVERLAYS = "strategies"
 """What stands before the name of a strategy whose overlay is meant."""
-BENCHES = ("autoal", "benchmarks", "pyrelational")
+BENCHES = ("autoal", "balsa", "benchmarks", "pyrelational")
 """Folders of grids for ``bench``; they are no configurations of a run."""
 POLICIES = "policy"
 """The folder of policies that ``fit`` pretrains; nor are these."""

@@ -38,6 +38,7 @@ def overall(runs: pd.DataFrame, frame: pd.DataFrame, pictures: Pictures) -> dict
     means = pd.DataFrame({name: t[shared].mean() for name, t in tables.items() if len(t)}).T
     blocks = pd.concat([t[shared] for t in tables.values()])
     several = means.index.size > 1
+    complete = means.dropna()
     ranks = average_ranks(means.to_numpy())
     best = sorted(zip(shared, ranks, strict=True), key=lambda pair: pair[1])
     curves = [c for s in settings(runs) if (c := _curves(s, frame, shared)) is not None]
@@ -52,6 +53,9 @@ def overall(runs: pd.DataFrame, frame: pd.DataFrame, pictures: Pictures) -> dict
         "critical": None
         if len(shared) < 3 or len(blocks) < 2
         else pictures.add("critical-difference", figures.critical_difference(blocks)),
+        "critical_settings": None
+        if len(shared) < 3 or len(complete) < 2
+        else pictures.add("critical-settings", figures.critical_difference(complete)),
         "penalties": None
         if matrix is None
         else pictures.add("penalties", figures.penalties(matrix, shared, len(curves))),
