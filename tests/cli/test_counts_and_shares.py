@@ -23,6 +23,9 @@ NEEDED = {
     "TabularDataModule": {"path": "a.csv", "target": "y"},
     "ImageFolderDataModule": {"root": "a"},
     "NamedDataModule": {"name": "glass"},
+    "EmbeddingsDataModule": {"path": "a.npy"},
+    "EmbeddedDataModule": {"source": "DigitsDataModule", "extractor": "Raw"},
+    "TextDataModule": {"path": "a.csv"},
 }
 TEXTS = {"1": 1, "8": 8, "1.0": 1.0, "0.25": 0.25, "3.0": 3.0}
 
