@@ -167,7 +167,7 @@ class Assembly:
         fill_sizes(self.model_config, self.datamodule)
         apart = None if like is None else numbers_apart(like.model_config, self.model_config)
         made = None if like is None or apart is None else like._model.renumbered(apart)
-        self._model = made or Maker.of(kinds("LightningModule"), self.model_config)
+        self._model: Maker = made or Maker.of(kinds("LightningModule"), self.model_config)
 
     def task(self) -> Any:
         """A fresh module, with the optimiser of the command line if it names one."""

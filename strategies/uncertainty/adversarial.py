@@ -79,24 +79,24 @@ class AdversarialBim(_Adversarial):
 
     The basic iterative method: each step moves every number of the input by ``step`` in the
     direction that raises the loss of the predicted class, until that class changes. All items of a
-    batch together, for ``most`` steps at most: the released original has no end to them.
+    batch together, for ``steps`` steps at most: the released original has no end to them.
 
     Source: Kurakin, Goodfellow and Bengio, Adversarial Examples in the Physical World (2017); to
     choose queries Zhan et al., A Comparative Survey of Deep Active Learning (2022).
 
     Args:
         step: in units of the input.
-        most: steps.
+        steps: at most.
     """
 
     step: float = 0.05
-    most: int = 50
+    steps: int = 50
 
     def __post_init__(self) -> None:
-        _check(self.most, step=self.step)
+        _check(self.steps, step=self.step)
 
     def _squared(self, logs: Logs, inputs: Tensor) -> Tensor:
-        return bim_steps(logs, inputs, self.step, self.most)
+        return bim_steps(logs, inputs, self.step, self.steps)
 
 
 @STRATEGIES.register("adversarial-deepfool", kind="classification")
@@ -112,37 +112,37 @@ class AdversarialDeepFool(_Adversarial):
     Approach (2018); Moosavi-Dezfooli, Fawzi and Frossard, DeepFool (2016).
 
     Args:
-        most: steps.
+        steps: at most.
         overshoot: share of a step that is gone beyond the boundary.
         classes: the likeliest ones that are looked at, the predicted one not counted.
     """
 
-    most: int = 50
+    steps: int = 50
     overshoot: float = 0.02
     classes: int = 10
 
     def __post_init__(self) -> None:
-        _check(self.most, overshoot=self.overshoot, classes=self.classes)
+        _check(self.steps, overshoot=self.overshoot, classes=self.classes)
 
     def _squared(self, logs: Logs, inputs: Tensor) -> Tensor:
-        return deepfool_steps(logs, inputs, self.most, self.overshoot, self.classes)
+        return deepfool_steps(logs, inputs, self.steps, self.overshoot, self.classes)
 
 
-def bim_steps(logs: Logs, inputs: Tensor, step: float, most: int) -> Tensor:
+def bim_steps(logs: Logs, inputs: Tensor, step: float, steps: int) -> Tensor:
     """Squared length of the change [n] that signed steps need to flip each input [n, ...].
 
     Args:
         logs: log probabilities [n, C] of inputs, differentiable.
         inputs: floats.
         step: of each number.
-        most: steps; an input that is the same class after them has infinity.
+        steps: at most; an input that is the same class after them has infinity.
     """
     at, found = inputs.detach().clone(), torch.full((len(inputs),), torch.inf).double()
     found = found.to(inputs.device)
     with torch.no_grad():
         first = logs(at).argmax(1)
     left = torch.arange(len(inputs), device=inputs.device)
-    for _ in range(most):
+    for _ in range(steps):
         if not len(left):
             break
         here = at[left].requires_grad_()
@@ -153,13 +153,15 @@ def bim_steps(logs: Logs, inputs: Tensor, step: float, most: int) -> Tensor:
     return found
 
 
-def deepfool_steps(logs: Logs, inputs: Tensor, most: int, overshoot: float, classes: int) -> Tensor:
+def deepfool_steps(
+    logs: Logs, inputs: Tensor, steps: int, overshoot: float, classes: int
+) -> Tensor:
     """Squared length of the change [n] that DeepFool needs to flip each input [n, ...].
 
     Args:
         logs: log probabilities [n, C] of inputs, differentiable.
         inputs: floats.
-        most: steps; an input that is the same class after them has infinity.
+        steps: at most; an input that is the same class after them has infinity.
         overshoot: share of a step that is gone beyond the boundary.
         classes: the likeliest ones that are looked at, the predicted one not counted.
     """
@@ -169,7 +171,7 @@ def deepfool_steps(logs: Logs, inputs: Tensor, most: int, overshoot: float, clas
         ranked = logs(inputs).topk(min(classes + 1, logs(inputs[:1]).shape[1]), dim=1).indices
     first, others = ranked[:, 0], ranked[:, 1:]
     left = torch.arange(len(inputs), device=inputs.device)
-    for _ in range(most):
+    for _ in range(steps):
         if not len(left):
             break
         here = (inputs[left] + (1 + overshoot) * change[left]).detach().requires_grad_()
@@ -205,8 +207,8 @@ def _settled(
     return left[~flipped]
 
 
-def _check(most: int, **positive: Any) -> None:
+def _check(steps: int, **positive: Any) -> None:
     wrong = {name: value for name, value in positive.items() if not value > 0}
-    if most < 1 or wrong:
-        name, value = next(iter(wrong.items())) if wrong else ("most", most)
+    if steps < 1 or wrong:
+        name, value = next(iter(wrong.items())) if wrong else ("steps", steps)
         raise ValueError(f"{name} is above 0, got {value}")

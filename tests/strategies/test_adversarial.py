@@ -143,7 +143,7 @@ def test_with_all_directions_it_is_k_center():
     ("name", "wrong"),
     [
         ("adversarial-bim", {"step": 0.0}),
-        ("adversarial-bim", {"most": 0}),
+        ("adversarial-bim", {"steps": 0}),
         ("adversarial-deepfool", {"overshoot": -1.0}),
         ("ddu", {"jitter": 0.0}),
         ("ddu", {"prior": -1.0}),
