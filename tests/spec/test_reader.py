@@ -316,7 +316,7 @@ def wrong_for(hint):
 @pytest.mark.parametrize(("family", "name"), MEMBERS, ids=[f"{f.kind} {n}" for f, n in MEMBERS])
 def test_every_argument_of_every_member_is_checked_by_its_type(family, name):
     factory = family.factory(name)
-    inner = (family.kind, "score", "filter", "then", "first")
+    inner = (family.kind, "score", "filter", "then", "first", "search")
     for parameter in signature(factory).parameters.values():
         if parameter.hint is Any:  # a part that is read by its own family
             assert parameter.name in inner
