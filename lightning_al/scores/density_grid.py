@@ -18,8 +18,8 @@ LOWEST = -1e30
 
 FEW = 1e-25  # masses of a grid between this and its inverse leave float32 all its digits
 
-# Elements [n, S, G] looked at together: they stay in a core's cache
-_CPU_BLOCK, _GPU_BLOCK = 2**18, 2**26
+# Elements [n, S, G] looked at together: enough that the calls cost little, few enough for memory
+_CPU_BLOCK, _GPU_BLOCK = 2**21, 2**26
 
 
 class Grid(NamedTuple):

@@ -105,7 +105,7 @@ def test_pictures_are_saved_twice(page):
     report, out = page
     found = {p.name for p in (out / "figures").iterdir()}
     assert found == {p.name for p in report.pictures}
-    stems = {"critical-difference", "penalties"}
+    stems = {"critical-difference", "critical-settings", "penalties"}
     stems |= {
         f"{kind}-{data}-net-10-a-query" for kind in ("curve", "time") for data in ("one", "two")
     }
