@@ -261,6 +261,9 @@ def choices(name, offset, labelled=True):
     return found
 
 
+LEARN = ("auto-al", "regression-auto-al")  # from labels, and refuse to choose without any
+
+
 @pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize("name", [n for n in EMBEDDED if n not in NOT_INVARIANT])
 def test_strategies_choose_what_they_choose_without_an_offset(name, offset):
@@ -271,7 +274,7 @@ def test_strategies_choose_what_they_choose_without_an_offset(name, offset):
 @pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize(
     "name",
-    [n for n in EMBEDDED if n not in {*NOT_INVARIANT, *FIRST_BY_NORM} - ONLY_UNLABELLED],
+    [n for n in EMBEDDED if n not in {*NOT_INVARIANT, *FIRST_BY_NORM, *LEARN} - ONLY_UNLABELLED],
 )
 def test_so_they_do_where_nothing_is_labelled(name, offset):
     want, got = choices(name, offset, labelled=False)

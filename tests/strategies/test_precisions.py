@@ -36,7 +36,7 @@ def test_float64_chooses_as_float32(name, seed):
 @pytest.mark.parametrize("fixture", ["clumped", "ties"])  # in "tight" float32 sees other ties
 @pytest.mark.parametrize("field", ["embedding", "head_input"])
 def test_one_field_of_float64_beside_others_of_float32(name, fixture, field):
-    if fixture == "ties" and name in ("tcm", "typiclust"):
+    if fixture == "ties" and name in ("tcm", "typiclust", "albl"):  # of whose candidates one is
         pytest.skip("k-means meets other ties where its origin has more digits")
     seen = world(fixture)
     strategy = build(name, **SHORT.get(name, {}))
