@@ -114,7 +114,7 @@ def test_class_names_do_not_matter(name):
 @pytest.mark.parametrize("name", [n for n in names() if hasattr(build(n), "score")])
 def test_places_are_scored_and_averaged(name):
     strategy, world = build(name), World.make("classification", samples=4)
-    if "probs" not in strategy.needs:
+    if "probs" not in strategy.needs or name == "waal":  # it refuses items with places
         return
     probs = world.predictions.probs
     flipped = probs.flip(2)

@@ -45,6 +45,7 @@ data: {class_path: helpers.small.MeasuredLine}
 trainer: {max_epochs: 1}
 """
 SHORT = {"core-gcn": {"epochs": 15}, "batch-epig": {"targets": 10}}  # as in a run, but for less
+SHORT |= {"pca-k-center": {"components": 2}}  # fewer than the embedding has numbers
 SHORT |= {"input-density": {"transforms": 1, "width": 8, "epochs": 3}}
 MEMBERS = {
     "digits": "--posterior.members",
