@@ -148,7 +148,7 @@ def batches(name):
 @pytest.mark.parametrize("name", OWN)
 def test_differs_from_every_other_name(name):
     others = {n for n in names() if not hasattr(build(n), "kind")}  # the rest is for other tasks
-    others -= {"tcm"}  # that is typiclust by definition, up to its switch
+    others -= {"tcm", "pca-k-center"}  # typiclust up to a switch, k-center up to few components
     assert [other for other in others if batches(other) == batches(name)] == [name]
 
 
