@@ -88,7 +88,8 @@ def each_round(world, learner, wanted):
 def check_rounds(world):
     kinds = {name: kind_of(build(name)) for name in names()}
     of_classes = [n for n, kind in kinds.items() if kind in ("classification", "either")]
-    of_numbers = [n for n, kind in kinds.items() if kind == "regression" or not build(n).needs]
+    free = {n for n, kind in kinds.items() if kind == "either" and not build(n).needs}
+    of_numbers = [n for n, kind in kinds.items() if kind == "regression" or n in free]
     of_densities = [n for n, kind in kinds.items() if kind == "density"]
     of_measures = [n for n, kind in kinds.items() if kind == "safe"]
     found = each_round(world, parts.bald_run(folder / "bald"), of_classes)
