@@ -51,7 +51,8 @@ def test_every_strategy_chooses_in_each_round_what_one_process_would(found):
     assert {row["name"] for row in rows} >= set(names())
     assert {row["round"] for row in rows} == {0, 1, 2}
     for row in rows:
-        assert row["apart"] < 1e-6, row
+        densities = row["name"].startswith(("balsa-", "density-", "input-density"))
+        assert row["apart"] < (1e-5 if densities else 1e-6), row  # integrals in float32
         if row["name"] not in LEARN:
             assert row["two"] == row["one"], row
     assert sum(row["name"].startswith("the run") for row in rows) == 6
