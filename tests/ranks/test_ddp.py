@@ -55,7 +55,7 @@ def test_every_strategy_chooses_in_each_round_what_one_process_would(found):
         assert row["apart"] < (1e-5 if densities else 1e-6), row  # integrals in float32
         if row["name"] not in LEARN:
             assert row["two"] == row["one"], row
-    assert sum(row["name"].startswith("the run") for row in rows) == 6
+    assert sum(row["name"].startswith("the run") for row in rows) == 8
 
 
 def test_after_a_fit_all_ranks_hold_the_batch_statistics_of_rank_zero(found):
