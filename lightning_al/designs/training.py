@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from lightning_al.compat import set_step
 from lightning_al.networks import build, spec_of
+from lightning_al.policies.stepped import HELD_OUT, SteppedDataModule
 from lightning_al.policies.streams import Streams
 from lightning_al.values import number, whole
 
@@ -22,8 +23,6 @@ from .experiments import Experiment
 from .networks import Designer
 
 __all__ = ["DesignDataModule", "DesignModule", "Drawn", "lower_bound"]
-
-HELD_OUT = 2**31  # the step whose draws are those of validations
 
 
 @dataclass(frozen=True)
@@ -36,20 +35,7 @@ class Drawn:
     u: Tensor  # [N, T]
 
 
-class _Steps:
-    """Numbers 0..n-1."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.count))
-
-
-class DesignDataModule(LightningDataModule):
+class DesignDataModule(SteppedDataModule):
     """Simulated experiments, new ones at each step.
 
     Draws depend on the seed and the number of the step alone; with several processes, process r
@@ -73,13 +59,9 @@ class DesignDataModule(LightningDataModule):
         seed: int = 0,
         validation: int = 2000,
     ) -> None:
-        super().__init__()
-        self.experiment, self.seed = experiment, seed
-        self.steps, self.histories = whole(1)("steps", steps), whole(1)("histories", histories)
-        self.others, self.validation = (
-            whole(1)("others", others),
-            whole(0)("validation", validation),
-        )
+        super().__init__(steps, seed, min(1, whole(0)("validation", validation)))
+        self.experiment, self.validation = experiment, validation
+        self.histories, self.others = whole(1)("histories", histories), whole(1)("others", others)
         law: Any = experiment
         kind = type(experiment)
         self.save_hyperparameters(
@@ -90,23 +72,11 @@ class DesignDataModule(LightningDataModule):
             }
         )
 
-    def train_dataloader(self) -> _Steps:
-        """One number a step."""
-        return _Steps(self.steps)
-
-    def val_dataloader(self) -> _Steps | list[Any]:
-        """One batch."""
-        return _Steps(1) if self.validation else []
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Drawn | Any:
-        """The draws of this step, on the device of the module."""
-        if not isinstance(batch, int) or self.trainer is None:
-            return batch
-        trainer, device = self.trainer, self.trainer.lightning_module.device
-        training = trainer.training
-        streams = Streams.of(self.seed, trainer.global_step if training else HELD_OUT, "designs")
+    def drawn(self, step: int, *, rank: int, world: int, device: Any) -> Drawn:
+        """The draws of a step, or of all histories held out."""
+        training, streams = step < HELD_OUT, Streams.of(self.seed, step, "designs")
         count = self.histories if training else self.validation
-        mine = torch.arange(trainer.global_rank, count, trainer.world_size, device=device)
+        mine = torch.arange(rank, count, world, device=device)
         many = self.others if training else max(self.others, self.validation)
         return Drawn(
             self.experiment,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_al.compat import set_step
 
 from .simulators import Simulator
+from .stepped import Steps
 from .streams import Streams
 from .training_progress import Progress, plain, simulator_of
 
@@ -44,19 +45,6 @@ class Turn:
     def streams(self, step: int | None = None) -> Streams:
         """Random numbers of this step, or of another one."""
         return Streams.of(self.seed, self.step if step is None else step, self.purpose)
-
-
-class _Steps:
-    """Numbers 0..n-1: what is drawn at each is decided when it is drawn."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.count))
 
 
 class SimulatorDataModule(LightningDataModule):
@@ -92,13 +80,13 @@ class SimulatorDataModule(LightningDataModule):
         )
         self._asked = (-1, 0)  # the optimiser's step, batches drawn at it
 
-    def train_dataloader(self) -> _Steps:
+    def train_dataloader(self) -> Steps:
         """One number a step."""
-        return _Steps(self.steps)
+        return Steps(self.steps)
 
-    def val_dataloader(self) -> _Steps | list[Any]:
+    def val_dataloader(self) -> Steps | list[Any]:
         """One batch of trials."""
-        return _Steps(1) if self.validate else []
+        return Steps(1) if self.validate else []
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """What the module learns from or is judged by, drawn on its device."""

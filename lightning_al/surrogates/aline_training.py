@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from lightning_al.compat import set_step
 from lightning_al.networks import build, spec_of
+from lightning_al.policies.stepped import SteppedDataModule
 from lightning_al.policies.streams import Streams
 from lightning_al.values import number, whole
 
@@ -22,7 +23,6 @@ from .aline_tasks import ALINETasks, Tasks
 
 __all__ = ["ALINEDataModule", "ALINEModule", "Rollout", "credit", "log_beliefs", "roll_out"]
 
-HELD_OUT = 2**31  # the step whose tasks are those of validations
 TINY = 1e-9
 
 
@@ -98,20 +98,7 @@ def credit(selected: Tensor, published: bool, gamma: float = 1.0) -> Tensor:
     return to_go - to_go.mean(0)
 
 
-class _Steps:
-    """Numbers 0..n-1."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.count))
-
-
-class ALINEDataModule(LightningDataModule):
+class ALINEDataModule(SteppedDataModule):
     """Simulated tasks, new ones at each step, by the seed and the number of the step alone.
 
     Args:
@@ -124,39 +111,17 @@ class ALINEDataModule(LightningDataModule):
     def __init__(
         self, tasks: ALINETasks, steps: int = 500, seed: int = 0, validation: int = 1
     ) -> None:
-        super().__init__()
+        super().__init__(steps, seed, whole(0)("validation", validation))
         given: Any = tasks
         self.tasks = ALINETasks(**given) if isinstance(given, Mapping) else tasks
-        self.steps, self.seed = whole(1)("steps", steps), seed
-        self.validation = whole(0)("validation", validation)
         law = {**asdict(self.tasks), "scales": list(self.tasks.scales)}
         kept = {"tasks": law, "steps": steps, "seed": seed, "validation": validation}
         self.save_hyperparameters(kept)
 
-    def train_dataloader(self) -> _Steps:
-        """One number a step."""
-        return _Steps(self.steps)
-
-    def val_dataloader(self) -> _Steps | list[Any]:
-        """One number a batch."""
-        return _Steps(self.validation) if self.validation else []
-
-    def on_after_batch_transfer(
-        self, batch: Any, dataloader_idx: int
-    ) -> tuple[Tasks, Streams] | Any:
-        """The tasks of this step, and its further random numbers."""
-        if not isinstance(batch, int) or self.trainer is None:
-            return batch
-        trainer = self.trainer
-        step = trainer.global_step if trainer.training else HELD_OUT + batch
+    def drawn(self, step: int, **where: Any) -> tuple[Tasks, Streams]:
+        """The tasks of a step, and its further random numbers."""
         streams = Streams.of(self.seed, step, "aline")
-        drawn = self.tasks(
-            streams,
-            rank=trainer.global_rank,
-            world=trainer.world_size,
-            device=trainer.lightning_module.device,
-        )
-        return drawn, streams
+        return self.tasks(streams, **where), streams
 
 
 class ALINEModule(LightningModule):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_al.compat import set_step
 from lightning_al.networks import build, spec_of
+from lightning_al.policies.stepped import SteppedDataModule
 from lightning_al.policies.streams import Streams
 from lightning_al.values import number, whole
 
@@ -22,23 +23,8 @@ from .kinds import Surrogate
 
 __all__ = ["FunctionDataModule", "SurrogateModule"]
 
-HELD_OUT = 2**31  # the step whose functions are those of validations
 
-
-class _Steps:
-    """Numbers 0..n-1: what is drawn at each is decided when it is drawn."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.count))
-
-
-class FunctionDataModule(LightningDataModule):
+class FunctionDataModule(SteppedDataModule):
     """Simulated functions, new ones at each step, drawn where they are used.
 
     A step's functions depend on the seed and on the number of the step alone, so that a training
@@ -54,11 +40,9 @@ class FunctionDataModule(LightningDataModule):
     def __init__(
         self, prior: FunctionPrior, steps: int = 100, seed: int = 0, validation: int = 8
     ) -> None:
-        super().__init__()
+        super().__init__(steps, seed, whole(0)("validation", validation))
         given: Any = prior
         self.prior = FunctionPrior(**given) if isinstance(given, Mapping) else prior
-        self.steps, self.seed = whole(1)("steps", steps), seed
-        self.validation = whole(0)("validation", validation)
         settings = {
             k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.prior).items()
         }
@@ -66,26 +50,9 @@ class FunctionDataModule(LightningDataModule):
             {"prior": settings, "steps": steps, "seed": seed, "validation": validation}
         )
 
-    def train_dataloader(self) -> _Steps:
-        """One number a step."""
-        return _Steps(self.steps)
-
-    def val_dataloader(self) -> _Steps | list[Any]:
-        """One number a batch."""
-        return _Steps(self.validation) if self.validation else []
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Problems | Any:
-        """The problems of this step, drawn on the device of the module."""
-        if not isinstance(batch, int) or self.trainer is None:
-            return batch
-        trainer = self.trainer
-        step = trainer.global_step if trainer.training else HELD_OUT + batch
-        return self.prior(
-            Streams.of(self.seed, step, "functions"),
-            rank=trainer.global_rank,
-            world=trainer.world_size,
-            device=trainer.lightning_module.device,
-        )
+    def drawn(self, step: int, **where: Any) -> Problems:
+        """The problems of a step."""
+        return self.prior(Streams.of(self.seed, step, "functions"), **where)
 
 
 class SurrogateModule(LightningModule):
