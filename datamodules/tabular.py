@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lightning_al.records import Inventory
@@ -15,6 +14,7 @@ from lightning_al.records import Inventory
 from .partition import held_out, scaling
 from .pool_data import PoolDataModule, Splits
 from .readers.cells import cells_of
+from .readers.class_columns import all_labelled, numbered, two_or_more
 from .readers.encoding import (
     Encoder,
     check_columns,
@@ -182,14 +182,9 @@ class TabularDataModule(PoolDataModule):
             names += self._later_names(column[self.begun :], marks, order)
         if self.missing_label is None:
             warn_of_marks(names, f"{self.path}: target {self.target!r}")
-        if len(order) < 2:
-            raise ValueError(
-                f"{self.path}: target {self.target!r} has {len(order)} class(es) "
-                f"({', '.join(order)}); classification needs at least two"
-            )
+        two_or_more(order, self.path, self.target)
         self.classes, self.class_names = len(order), order
-        number = {name: i for i, name in enumerate(order)}
-        return torch.tensor([-1 if name is None else number[name] for name in names])
+        return numbered(names, order, self.path, self.path)
 
     def _later_names(
         self, column: pd.Series, marks: Collection[str], order: Sequence[str]
@@ -241,17 +236,8 @@ class TabularDataModule(PoolDataModule):
         marks = marks_of(self.missing_label)
         if self.task == "regression":
             targets = number_targets(frame[self.target], path, marks)
-            empty = int(targets.isnan().sum())
         else:
-            names, order = class_targets(read_text(path, self.separator)[self.target], marks)
-            empty = names.count(None)
-            known = list(self.class_names or ())
-            if unseen := sorted(set(order) - set(known)):
-                raise ValueError(
-                    f"{path}: class(es) {', '.join(unseen)} never occur in {self.path}, "
-                    f"which has {', '.join(known)}"
-                )
-            targets = torch.tensor([-1 if n is None else known.index(n) for n in names])
-        if empty:
-            raise ValueError(f"{path}: {empty} test rows have no {self.target!r}; remove them")
+            names, _ = class_targets(read_text(path, self.separator)[self.target], marks)
+            targets = numbered(names, self.class_names or (), path, self.path)
+        all_labelled(targets, path, self.target)
         return self._items(encoder(frame), targets, encoder, mean, std, path)

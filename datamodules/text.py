@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -14,6 +13,7 @@ from lightning_al.identity import digest
 
 from .partition import held_out
 from .pool_data import PoolDataModule, Splits
+from .readers.class_columns import all_labelled, numbered, two_or_more
 from .readers.encoding import check_columns, class_targets, read_text
 from .readers.table_checks import marks_of, warn_of_marks
 
@@ -96,13 +96,9 @@ class TextDataModule(PoolDataModule):
         texts, names, order = self._read(self.path)
         if self.missing_label is None:
             warn_of_marks(names, f"{self.path}: target {self.target!r}")
-        if len(order) < 2:
-            raise ValueError(
-                f"{self.path}: target {self.target!r} has {len(order)} class(es) "
-                f"({', '.join(order)}); classification needs at least two"
-            )
+        two_or_more(order, self.path, self.target)
         self.classes, self.class_names = len(order), order
-        targets = self._numbered(names, self.path)
+        targets = numbered(names, order, self.path, self.path)
         labelled = (targets >= 0).nonzero().flatten()
         other = Path(self.test_size).expanduser() if isinstance(self.test_size, str) else None
         test: Any
@@ -119,9 +115,8 @@ class TextDataModule(PoolDataModule):
                 self.initial = "given"
         if other is not None:
             texts_there, names_there, _ = self._read(other)
-            found = self._numbered(names_there, other)
-            if bare := int((found < 0).sum()):
-                raise ValueError(f"{other}: {bare} test rows have no {self.target!r}; remove them")
+            found = numbered(names_there, order, other, self.path)
+            all_labelled(found, other, self.target)
             test = TextItems(texts_there, found)
         return Splits(train=TextItems(texts, targets), test=test, val=val)
 
@@ -138,15 +133,6 @@ class TextDataModule(PoolDataModule):
                 "them out"
             )
         return texts, *class_targets(frame[self.target], marks_of(self.missing_label))
-
-    def _numbered(self, names: Sequence[str | None], path: Path) -> Tensor:
-        known = {name: i for i, name in enumerate(self.class_names or ())}
-        if unseen := sorted({n for n in names if n is not None} - set(known)):
-            raise ValueError(
-                f"{path}: class(es) {', '.join(unseen)} never occur in {self.path}, which has "
-                f"{', '.join(known)}"
-            )
-        return torch.tensor([-1 if name is None else known[name] for name in names])
 
     def written(self, index: Tensor) -> tuple[list[str], list[list[Any]]]:
         """The column of texts, and what it says of some items [K]."""

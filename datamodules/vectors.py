@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_al.identity import digest
+from lightning_al.identity import array_digest
 
 from .partition import held_out
 from .pool_data import PoolDataModule, Splits
+from .readers.class_columns import all_labelled, numbered, two_or_more
 from .readers.encoding import check_columns, class_targets, number_targets, read_text
 from .readers.table_checks import marks_of, warn_of_marks
 from .readers.vector_files import read_columns, read_vectors
@@ -58,8 +59,7 @@ class VectorItems(TensorItems):
 
     def portrait(self) -> Any:
         """Plain values that differ where the vectors, their scale or their labels do."""
-        targets = [] if self.targets is None else self.targets.tolist()
-        return {"vectors": self.name, "targets": digest(targets), "scale": repr(self.transform)}
+        return {"vectors": self.name, "targets": self.targets, "scale": self.transform}
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,6 @@ class Standard:
 
     mean: Tensor  # [E]
     std: Tensor  # [E]
-
-    def __repr__(self) -> str:
-        return f"Standard({digest([self.mean.tolist(), self.std.tolist()])})"
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """The scaled batch, float32."""
@@ -109,17 +106,16 @@ def scaled(vectors: Tensor, scale: Scale, *held: Tensor | None) -> Any:
         block = vectors[rows].double() - start
         total, squares = total + block.sum(0), squares + block.square().sum(0)
     n = int(kept.sum())
-    mean, spread = total / n, (squares / n - (total / n).square()).clamp_min(0).sqrt()
-    spread = torch.where(spread > 1e-7 * mean.abs().clamp_min(1e-30), spread, 1.0)
-    return Standard((start + mean).float(), spread.float())
+    mean, std = total / n, (squares / n - (total / n).square()).clamp_min(0).sqrt()
+    std = torch.where(std > 1e-7 * mean.abs().clamp_min(1e-30), std, 1.0)
+    return Standard((start + mean).float(), std.float())
 
 
 def _file_name(path: Path, vectors: Tensor) -> Any:
     """What tells a file of vectors: its size, and the numbers of some of its rows."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     some = vectors[spread(len(vectors), LOOKED_AT)]
-    raw = np.ascontiguousarray(some.numpy()).tobytes()
-    return [sum(os.stat(p).st_size for p in files), list(vectors.shape), digest(raw.hex(), 20)]
+    return [sum(os.stat(p).st_size for p in files), list(vectors.shape), array_digest(some)]
 
 
 class EmbeddingsDataModule(PoolDataModule):
@@ -229,20 +225,9 @@ class EmbeddingsDataModule(PoolDataModule):
         if first:
             if self.missing_label is None:
                 warn_of_marks(names, f"{where}: target {self.target!r}")
-            if len(order) < 2:
-                raise ValueError(
-                    f"{where}: target {self.target!r} has {len(order)} class(es) "
-                    f"({', '.join(order)}); classification needs at least two"
-                )
+            two_or_more(order, where, self.target)
             self.classes, self.class_names = len(order), order
-        known = list(self.class_names or ())
-        if unseen := sorted(set(order) - set(known)):
-            raise ValueError(
-                f"{where}: class(es) {', '.join(unseen)} never occur in {self.path}, which has "
-                f"{', '.join(known)}"
-            )
-        number = {name: i for i, name in enumerate(known)}
-        return torch.tensor([-1 if name is None else number[name] for name in names])
+        return numbered(names, self.class_names or (), where, self.path)
 
     def _column(self, path: Path, *, beside: bool) -> pd.Series:
         """The cells of the target."""
@@ -268,9 +253,5 @@ class EmbeddingsDataModule(PoolDataModule):
                 f"{self.in_features}"
             )
         targets = self._targets(path, self.test_file, len(vectors), first=False)
-        bare = targets.isnan() if targets.is_floating_point() else targets < 0
-        if bool(bare.any()):
-            raise ValueError(
-                f"{path}: {int(bare.sum())} test rows have no {self.target!r}; remove them"
-            )
+        all_labelled(targets, path, self.target)
         return VectorItems(vectors, targets, transform, _file_name(path, vectors))
