@@ -21,6 +21,7 @@ from .metrics import CLASSIFICATION
 from .task import OptimizerName, Task, network_adapter
 
 __all__ = ["Classification", "balanced_weights", "check_labels", "class_weights_of"]
+__all__ += ["feed_probabilities"]
 
 IGNORED = -100  # PyTorch's mark for places without a label
 
@@ -44,6 +45,20 @@ def check_labels(labels: Tensor, classes: int) -> None:
             f"label {wrong} is none of the {classes} classes 0 to {classes - 1}; "
             "mend the labels or set classes"
         )
+
+
+def feed_probabilities(
+    metrics: Sequence[Metric], probs: Tensor, targets: Tensor, classes: int
+) -> None:
+    """Feed metrics with probabilities [n, C] as they come out of a model that has no logits.
+
+    Raises:
+        ValueError: a label that is no class.
+    """
+    check_labels(targets, classes)
+    log_probs = probs.clamp_min(torch.finfo(torch.float32).tiny).log()
+    for metric in metrics:
+        metric.update(log_probs, targets.long())
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:

@@ -14,7 +14,7 @@ from lightning_al.readings import Classes
 from lightning_al.threads import working_alone
 
 from .adapter import Adapter
-from .classification import check_labels
+from .classification import check_labels, feed_probabilities
 from .gp_base import GaussianProcess, Mode
 from .metric_specs import MetricSpec
 from .metrics import CLASSIFICATION
@@ -189,10 +189,7 @@ class GPClassification(GaussianProcess):
 
     def measure(self, metrics: Sequence[Metric], raw: Tensor, targets: Tensor) -> None:
         """Feed one batch."""
-        check_labels(targets, self.classes)
-        log_probs = raw.clamp_min(torch.finfo(torch.float32).tiny).log()
-        for metric in metrics:
-            metric.update(log_probs, targets.long())
+        feed_probabilities(metrics, raw, targets, self.classes)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Probabilities [n, C] of a batch as in testing, or of a bare tensor of inputs."""

@@ -21,7 +21,7 @@ from lightning_al.readings import Classes, Numbers
 from lightning_al.threads import small, working_alone
 
 from .adapter import Adapter
-from .classification import check_labels
+from .classification import check_labels, feed_probabilities
 from .full_batch import FullBatch
 from .metric_feeding import MetricFamily
 from .metric_specs import MetricSpec
@@ -253,10 +253,7 @@ class SklearnClassification(_Sklearn):
 
     def measure(self, metrics: Sequence[Metric], raw: Tensor, targets: Tensor) -> None:
         """Feed one batch."""
-        check_labels(targets, self.classes)
-        log_probs = raw.mean(1).clamp_min(torch.finfo(torch.float32).tiny).log()
-        for metric in metrics:
-            metric.update(log_probs, targets.long())
+        feed_probabilities(metrics, raw.mean(1), targets, self.classes)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Probabilities [n, C] of a batch as in testing, or of a bare tensor of inputs."""

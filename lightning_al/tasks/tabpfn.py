@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from lightning_al.readings import Classes
 
 from .adapter import Adapter
-from .classification import check_labels
+from .classification import check_labels, feed_probabilities
 from .full_batch import FullBatch
 from .in_context import InContextRegression, Predictive, Spread
 from .metric_specs import MetricSpec
@@ -238,10 +238,7 @@ class TabPFNClassification(FullBatch):
 
     def measure(self, metrics: Sequence[Metric], raw: Tensor, targets: Tensor) -> None:
         """Feed one batch."""
-        check_labels(targets, self.classes)
-        log_probs = raw.clamp_min(torch.finfo(torch.float32).tiny).log()
-        for metric in metrics:
-            metric.update(log_probs, targets.long())
+        feed_probabilities(metrics, raw, targets, self.classes)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Probabilities [n, C] of a batch, or of a bare tensor of inputs."""
