@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Limits", "array"]
+__all__ = ["Limits", "array", "outcomes_of"]
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,18 @@ class Limits:
             f"points lie in the box [0, 1], got {points.min():g} to {points.max():g}; scale them "
             "to their bounds"
         )
+
+
+def outcomes_of(safe: bool, y: Tensor, z: Tensor | None) -> list[Tensor]:
+    """What is known of each point, for a network: y, or y and z.
+
+    Raises:
+        ValueError: z where none is known of, or none where it is needed.
+    """
+    if (z is not None) != safe:
+        wants, came = ("y and z", "y") if safe else ("y alone", "y and z")
+        raise ValueError(f"this policy takes {wants}, got {came}")
+    return [y] if z is None else [y, z]
 
 
 def array(name: str, values: Any) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lightning_al.networks.network_specs import record
 
 from .layers import Attention, Block, Feed, Linears, Norms, attend
+from .limits import outcomes_of
 
 __all__ = ["FlexiblePolicy", "History", "PolicyNetwork", "SetPolicy"]
 
@@ -152,10 +153,7 @@ class PolicyNetwork(nn.Module):
         active: Tensor | None = None,
     ) -> History:
         """Points [R, n, D] with their outcomes [R, n], encoded for :meth:`propose`."""
-        if (z is not None) != self.safe:
-            wants, came = ("y and z", "y") if self.safe else ("y alone", "y and z")
-            raise ValueError(f"this policy takes {wants}, got {came}")
-        outcome = torch.stack([y] if z is None else [y, z])
+        outcome = torch.stack(outcomes_of(self.safe, y, z))
         token = self.tokens(x, outcome)
         query, key, value, axis = self.known(token)
         return History(token, query, key, value, axis, valid, active)

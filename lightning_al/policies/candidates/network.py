@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_al.networks.network_specs import record
+from lightning_al.policies.limits import outcomes_of
 
 __all__ = ["AWAY", "CandidatePolicy", "Encoded", "moved", "waves"]
 
@@ -180,11 +181,8 @@ class CandidatePolicy(nn.Module):
         active: Tensor | None = None,
     ) -> Encoded:
         """Points [B, n, D] with their outcomes [B, n], as candidates attend to them."""
-        if (z is not None) != self.safe:
-            wants, came = ("y and z", "y") if self.safe else ("y alone", "y and z")
-            raise ValueError(f"this policy takes {wants}, got {came}")
         rows = len(x)
-        outcomes = torch.stack([y] if z is None else [y, z], -1)
+        outcomes = torch.stack(outcomes_of(self.safe, y, z), -1)
         on = None if active is None else active.to(x)
         token = self.token(torch.cat([waves(x, self.frequencies, on), outcomes], -1))
         token = torch.cat([self.sink.expand(rows, 1, -1), token], 1)
