@@ -20,6 +20,8 @@ from .extractors import as_images
 
 __all__ = ["Sentences", "Timm", "Transformer"]
 
+SPECIAL = 8  # tokens that a tokenizer puts around a text, at most
+
 
 def _library(name: str, extra: str) -> Any:
     try:
@@ -165,17 +167,11 @@ class Transformer(_Frozen):
     def forward(self, inputs: Any) -> Tensor:
         """Features [n, E] of a batch of texts."""
         texts = _texts(inputs, self.name)
-        ids = self._tokenizer(texts, add_special_tokens=True)["input_ids"]
-        if not self._told and (longest := max(map(len, ids))) > self.max_length:
-            self._told = True
-            warnings.warn(
-                f"texts of up to {longest} tokens are cut at {self.max_length}, which {self.name} "
-                "takes at most; what follows has no part in their vectors",
-                stacklevel=2,
-            )
         batch = self._tokenizer(
             texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
         )
+        if not self._told and batch["input_ids"].shape[1] >= self.max_length:
+            self._told = _tell_cut(texts, self._tokenizer, self.max_length, self.name)
         device = next(self.network.parameters()).device
         batch = {k: v.to(device) for k, v in batch.items()}
         tokens: Tensor = self.network(**batch).last_hidden_state.float()
@@ -223,14 +219,10 @@ class Sentences(_Frozen):
         texts = _texts(inputs, self.name)
         most = self.network.max_seq_length
         if not self._told and most is not None:
-            longest = max(len(self.network.tokenizer(text)["input_ids"]) for text in texts)
-            if longest > most:
-                self._told = True
-                warnings.warn(
-                    f"texts of up to {longest} tokens are cut at {most}, which {self.name} "
-                    "takes at most; what follows has no part in their vectors",
-                    stacklevel=2,
-                )
+            long = [
+                text for text in texts if len(text) + SPECIAL > most
+            ]  # a letter a token or more
+            self._told = _tell_cut(long, self.network.tokenizer, most, self.name)
         found: Tensor = self.network.encode(
             texts,
             convert_to_tensor=True,
@@ -238,6 +230,19 @@ class Sentences(_Frozen):
             show_progress_bar=False,
         )
         return found.float().clone()
+
+
+def _tell_cut(texts: Sequence[str], tokenizer: Any, most: int, name: str) -> bool:
+    """Warn where a text has more tokens than a model takes; whether one has."""
+    longest = max(map(len, tokenizer(list(texts))["input_ids"])) if texts else 0
+    if longest <= most:
+        return False
+    warnings.warn(
+        f"texts of up to {longest} tokens are cut at {most}, which {name} takes at most; what "
+        "follows has no part in their vectors",
+        stacklevel=3,
+    )
+    return True
 
 
 def _texts(inputs: Any, name: str) -> list[str]:
