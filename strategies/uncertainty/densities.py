@@ -57,10 +57,16 @@ class DensityScore(ScoreStrategy):
 
 def _made(name: str, variants: Variants, variant: str, **more: Any) -> DensityScore:
     """The strategy of one variant: how its score is computed, and from which fields."""
+    function, needs = _chosen(name, variants, variant)
+    return DensityScore(function, needs=needs, **more)
+
+
+def _chosen(
+    name: str, variants: Variants, variant: str
+) -> tuple[Callable[..., Tensor], tuple[str, ...]]:
     if variant not in variants:
         raise ValueError(f"variant of {name} is one of {', '.join(variants)}, got {variant!r}")
-    function, needs = variants[variant]
-    return DensityScore(function, needs=needs, **more)
+    return variants[variant]
 
 
 # --- by how much the members of a posterior differ ------------------------------------------------
@@ -253,19 +259,16 @@ def bald_naive(variant: str = "mean") -> ScoreStrategy:
     Args:
         variant: mean (of each member), median, or published (the likeliest of the values drawn).
     """
-    if variant == "mean":
-        return ScoreStrategy(
-            density_samples.point_spread, needs=("mean",), members="many", relative=True
-        )
     variants: Variants = {
+        "mean": (density_samples.point_spread, ("mean",)),
         "median": (density_samples.median_spread, ("quantiles",)),
         "published": (density_published.mode_spread, (*DRAWN, *CROSS)),
     }
-    if variant not in variants:
-        raise ValueError(
-            f"variant of bald-naive is one of mean, median, published, got {variant!r}"
-        )
-    return _made("bald-naive", variants, variant, members="many", relative=True)
+    function, needs = _chosen("bald-naive", variants, variant)
+    made = (
+        ScoreStrategy if variant == "mean" else DensityScore
+    )  # the mean is any task's for numbers
+    return made(function, needs=needs, members="many", relative=True)
 
 
 # --- how wide or flat a prediction is -------------------------------------------------------------

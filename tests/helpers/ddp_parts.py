@@ -137,56 +137,34 @@ def long_run(run_dir):
     )
 
 
-def bald_run(run_dir):
+def short_run(run_dir, task, datamodule, strategy):
+    """Two queries of five."""
     return ActiveLearner(
-        task=classifier,
-        datamodule=classes(),
-        strategy="bald",
+        task=task,
+        datamodule=datamodule,
+        strategy=strategy,
         query_size=5,
         budget=10,
         posterior=MCDropout(4),
         trainer=arguments(),
         run_dir=run_dir,
     )
+
+
+def bald_run(run_dir):
+    return short_run(run_dir, classifier, classes(), "bald")
 
 
 def variance_run(run_dir):
-    return ActiveLearner(
-        task=regressor,
-        datamodule=numbers(),
-        strategy="variance",
-        query_size=5,
-        budget=10,
-        posterior=MCDropout(4),
-        trainer=arguments(),
-        run_dir=run_dir,
-    )
+    return short_run(run_dir, regressor, numbers(), "variance")
 
 
 def density_run(run_dir):
-    return ActiveLearner(
-        task=densities,
-        datamodule=numbers(),
-        strategy="balsa-kl-grid",
-        query_size=5,
-        budget=10,
-        posterior=MCDropout(4),
-        trainer=arguments(),
-        run_dir=run_dir,
-    )
+    return short_run(run_dir, densities, numbers(), "balsa-kl-grid")
 
 
 def safe_run(run_dir):
-    return ActiveLearner(
-        task=two_outputs,
-        datamodule=measures(),
-        strategy="safe-variance",
-        query_size=5,
-        budget=10,
-        posterior=MCDropout(4),
-        trainer=arguments(),
-        run_dir=run_dir,
-    )
+    return short_run(run_dir, two_outputs, measures(), "safe-variance")
 
 
 def odd_run(devices, run_dir, test=41):
