@@ -25,7 +25,9 @@ __all__ = [
     "CIFAR10DataModule",
     "FashionMNISTDataModule",
     "MNISTDataModule",
+    "cropped",
     "idx_resources",
+    "image_items",
 ]
 
 
@@ -128,10 +130,18 @@ def _read_parts(resources: Mapping[str, Resource[Any]], root: Path) -> Arrays:
     return Arrays(**{n: a[:, None] if n.endswith("images") else a for n, a in parts.items()})
 
 
-def _items(images: np.ndarray, labels: np.ndarray, transform: Any) -> TensorItems:
+def image_items(images: np.ndarray, labels: np.ndarray, transform: Any) -> TensorItems:
+    """Images [N, ...] and labels [N] as items."""
     return TensorItems(
         torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), transform
     )
+
+
+def cropped(plain: TensorItems, normalise: Normalise, augment: bool) -> TensorItems:
+    """The items to train on: with ``augment`` cropped and mirrored at random, else as they are."""
+    if not augment:
+        return plain
+    return TensorItems(plain.inputs, plain.targets, Chain((CropFlip(), normalise)))
 
 
 class MNISTDataModule(PoolDataModule):
@@ -172,8 +182,8 @@ class MNISTDataModule(PoolDataModule):
         """Read the four files."""
         arrays = _read_parts(self.resources, data_root(self.data_dir))
         return Splits(
-            train=_items(arrays.train_images, arrays.train_labels, self.normalise),
-            test=_items(arrays.test_images, arrays.test_labels, self.normalise),
+            train=image_items(arrays.train_images, arrays.train_labels, self.normalise),
+            test=image_items(arrays.test_images, arrays.test_labels, self.normalise),
             val=self.val_size,
         )
 
@@ -281,14 +291,10 @@ class CIFAR10DataModule(PoolDataModule):
         arrays = self.arrays(root)
         name = self._resource(root).name
         rank_zero_info(f"read {name}: {len(arrays.train_labels):,} training images")
-        plain = _items(arrays.train_images, arrays.train_labels, self.normalise)
-        train = plain
-        if self.augment:
-            chain = Chain((CropFlip(), self.normalise))
-            train = TensorItems(plain.inputs, plain.targets, chain)
+        plain = image_items(arrays.train_images, arrays.train_labels, self.normalise)
         return Splits(
-            train=train,
+            train=cropped(plain, self.normalise, self.augment),
             pool=plain,
-            test=_items(arrays.test_images, arrays.test_labels, self.normalise),
+            test=image_items(arrays.test_images, arrays.test_labels, self.normalise),
             val=self.val_size,
         )

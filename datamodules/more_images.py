@@ -14,15 +14,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from .images import CIFAR10DataModule
+from .images import CIFAR10DataModule, cropped, image_items
 from .pool_data import PoolDataModule, Splits
 from .readers.image_files import Arrays
 from .readers.more_image_files import Part, changed, read_cifar100, read_medmnist, read_svhn
-from .readers.transforms import Chain, CropFlip, Normalise
+from .readers.transforms import Normalise
 from .sources import Resource, Source, data_root
-from .tensors import TensorItems
 
 __all__ = [
     "CIFAR10VariantDataModule",
@@ -118,11 +116,12 @@ class _ImageSet(PoolDataModule):
 
     def in_parts(self, train: Part, test: Part, val: Part | None = None) -> Splits:
         """What :meth:`load` gives; the pool is scored without augmentation."""
-        plain = _items(train, self.normalise)
-        chain = Chain((CropFlip(), self.normalise))
-        learnt = TensorItems(plain.inputs, plain.targets, chain) if self.augment else plain
-        held = self.val_size if val is None else _items(val, self.normalise)
-        return Splits(train=learnt, pool=plain, test=_items(test, self.normalise), val=held)
+        plain, tested = (image_items(p.images, p.labels, self.normalise) for p in (train, test))
+        held: Any = self.val_size
+        if val is not None:
+            held = image_items(val.images, val.labels, self.normalise)
+        learnt = cropped(plain, self.normalise, self.augment)
+        return Splits(train=learnt, pool=plain, test=tested, val=held)
 
 
 class CIFAR100DataModule(_ImageSet):
@@ -308,11 +307,6 @@ class CIFAR10VariantDataModule(CIFAR10DataModule):
             images, labels = images[stay], labels[stay]
         train, test = (changed(part, against=self.against) for part in (labels, found.test_labels))
         return Arrays(images, train, found.test_images, test)
-
-
-def _items(part: Part, transform: Any) -> TensorItems:
-    labels = torch.from_numpy(part.labels.astype(np.int64))
-    return TensorItems(torch.from_numpy(part.images), labels, transform)
 
 
 def _one_of_ten(against: int | None) -> int | None:
