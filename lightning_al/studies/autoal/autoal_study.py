@@ -76,7 +76,7 @@ class AutoAL(Study):
             "the best single strategy is chosen, for each seed, by the mean area of the others"
         ]
         return Additions(
-            title="What was trusted" if not found else "Against the best single strategy",
+            title="Against the best single strategy" if found else "",
             columns=columns,
             notes=notes if found else [],
             sentences=sentences,

@@ -16,6 +16,7 @@ from lightning_al.journal.standing import history_rounds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
     from lightning_al.benchmark.summary import Setting
 
@@ -109,30 +110,40 @@ def draw(found: Sequence[Trusted]) -> Figure:
     wide = 3 if any(t.by_class is not None for t in found) else 2
     figure = Figure(figsize=(4.2 * wide, 3.1 * len(found)), layout="constrained")
     axes = figure.subplots(len(found), wide, squeeze=False)
+    names = list(dict.fromkeys(name for told in found for name in told.names))
+    lines: dict[str, Line2D] = {}
     for row, told in zip(axes, found, strict=True):
-        _lines(row[0], told, told.weights, "mean weight")
-        _lines(row[1], told, told.overlap, "share of the batch")
+        lines |= _lines(row[0], told, told.weights, "mean weight", names)
+        _lines(row[1], told, told.overlap, "share of the batch", names)
         row[0].set_title(plain_text(told.strategy), loc="left", fontsize=11, color=INK)
-        row[0].legend(fontsize=8, frameon=False, labelcolor=INK)
         if wide == 3:
             _by_class(row[2], told)
+    look: dict[str, Any] = {"fontsize": 9, "frameon": False, "labelcolor": INK}
+    figure.legend(handles=list(lines.values()), loc="outside upper center", ncols=4, **look)
     return figure
 
 
-def _lines(axes: Axes, told: Trusted, values: np.ndarray, what: str) -> None:
-    for k, name in enumerate(told.names):
-        axes.plot(
+def _lines(
+    axes: Axes, told: Trusted, values: np.ndarray, what: str, names: Sequence[str]
+) -> dict[str, Line2D]:
+    """Draw a line a candidate, in the colour of its place among all names; the lines by name."""
+    drawn = {}
+    for column, name in zip(values.T, told.names, strict=True):
+        k = names.index(name)
+        (drawn[name],) = axes.plot(
             told.labelled,
-            values[:, k],
+            column,
             color=COLOURS[k % len(COLOURS)],
             marker=MARKERS[k % len(MARKERS)],
             markersize=4,
             linewidth=1.4,
             label=plain_text(name),
         )
+    axes.set_ylim(bottom=0)
     axes.set_xlabel("labelled items")
     axes.set_ylabel(what)
     axes.spines[["top", "right"]].set_visible(False)
+    return drawn
 
 
 def _by_class(axes: Axes, told: Trusted) -> None:
