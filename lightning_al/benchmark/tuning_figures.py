@@ -63,11 +63,13 @@ def over_rounds(setting: Setting, frame: pd.DataFrame) -> Figure | None:
 def _panel(axes: Axes, setting: Setting, rows: pd.DataFrame, name: str) -> None:
     import pandas as pd
 
-    values = pd.to_numeric(rows[name], errors="coerce")
+    values, between = pd.to_numeric(rows[name], errors="coerce"), "linear"
     if values.isna().all():
+        between = "nearest"  # there is nothing between two words
         words = sorted(rows[name].dropna().astype(str).unique())
         values = rows[name].astype(str).map({word: i for i, word in enumerate(words)})
         axes.set_yticks(range(len(words)), [plain_text(word) for word in words])
+        axes.set_ylim(-0.5, len(words) - 0.5)
     elif values.min() > 0 and values.max() / values.min() >= DECADES:
         axes.set_yscale("log")
     for colour, strategy in enumerate(setting.order):
@@ -75,7 +77,7 @@ def _panel(axes: Axes, setting: Setting, rows: pd.DataFrame, name: str) -> None:
         grouped = values[mine].groupby(rows.loc[mine, "n_labelled"])
         if not mine.any():
             continue
-        middle, low, high = (grouped.quantile(q) for q in (0.5, 0.25, 0.75))
+        middle, low, high = (grouped.quantile(q, interpolation=between) for q in (0.5, 0.25, 0.75))
         line = COLOURS[colour % len(COLOURS)]
         axes.step(middle.index, middle, where="post", color=line, label=plain_text(strategy))
         axes.fill_between(middle.index, low, high, step="post", color=line, alpha=0.15, lw=0)
