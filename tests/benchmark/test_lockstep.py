@@ -261,6 +261,28 @@ def test_a_run_asked_for_brings_its_group(table, tmp_path):
     assert ended == {spec.run_id for spec in bench.runs}
 
 
+@pytest.mark.slow
+def test_ray_gives_the_same_table_of_stacks(tmp_path):
+    pytest.importorskip("ray", reason="Ray is an optional extra: pip install 'lightning-al[ray]'")
+    network = {"class_path": "lightning_al.networks.MLP", "init_args": {"hidden": [8]}}
+    task = {"class_path": "lightning_al.tasks.Classification", "init_args": {"network": network}}
+    trainer = {"max_epochs": 2, "accelerator": "cpu", "devices": 1}
+    bench = bench_of(
+        {
+            "seeds": 2,
+            "common": {"query_size": 4, "budget": 4, "trainer": trainer, "fits": "stacked"},
+            "models": {"mlp": task},
+            "data": {"digits": {"class_path": "lightning_al.datamodules.DigitsDataModule"}},
+            "strategies": ["margin", "random"],
+            "metric": "test/accuracy",
+        }
+    )
+    frame = run_bench(bench, tmp_path / "here", **QUIET)
+    found = run_bench(bench, tmp_path / "ray", engine="ray", progress=False)
+    pd.testing.assert_frame_equal(settled(found), settled(frame))
+    assert all("stack" in line for spec in bench.runs for line in fits(tmp_path / "ray", spec))
+
+
 def test_a_failed_run_is_done_again_alone(table, tmp_path):
     bench, frame, root = table
     shutil.copytree(root, tmp_path / "it")
