@@ -1,5 +1,6 @@
 """``python ddp_checks.py FOLDER``: runs on two processes, writes what it found to found.json."""
 
+import copy
 import faulthandler
 import json
 import logging
@@ -46,8 +47,8 @@ def same(strategy, two, one, k=5, seed=0):
     """What two processes and one process choose from their pools."""
     k = getattr(strategy, "most", k)
     chosen = [
-        strategy.choose(pool, min(k, len(pool)), generator(seed, 0, "choose")).index.tolist()
-        for pool in (two, one)
+        chooser.choose(pool, min(k, len(pool)), generator(seed, 0, "choose")).index.tolist()
+        for chooser, pool in ((copy.deepcopy(strategy), two), (strategy, one))  # some learn
     ]
     apart = 0.0
     if one.scores is not None and len(one):

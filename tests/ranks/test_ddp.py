@@ -41,9 +41,6 @@ def found(folder):
 # --- the same items ----------------------------------------------------------------------------
 
 
-LEARN = ("auto-al", "regression-auto-al")  # by gradient steps, which blow rounding up
-
-
 def test_every_strategy_chooses_in_each_round_what_one_process_would(found):
     """Rank 0's weights in a one-process scorer; batch normalisation, dropout, odd pools."""
     rows = found["rounds"]["found"]
@@ -53,8 +50,7 @@ def test_every_strategy_chooses_in_each_round_what_one_process_would(found):
     for row in rows:
         densities = row["name"].startswith(("balsa-", "density-", "input-density"))
         assert row["apart"] < (1e-5 if densities else 1e-6), row  # integrals in float32
-        if row["name"] not in LEARN:
-            assert row["two"] == row["one"], row
+        assert row["two"] == row["one"], row
     assert sum(row["name"].startswith("the run") for row in rows) == 8
 
 
