@@ -59,7 +59,7 @@ class Policy:
         self._limits = Limits(network.dimension, network.safe, flexible, card.history, card.budget)
         self._engine: Fused | Looking | _Whole
         if isinstance(self.network, CandidatePolicy):
-            self._engine = Looking(self.network.float())
+            self._engine = Looking(self.network.float(), card.history)
         elif type(self.network) is SetPolicy:
             self._engine = fuse(self.network, card.budget)
         else:

@@ -1,5 +1,7 @@
 """A trained policy that scores candidates at work: queries, sessions, scores, files, refusals."""
 
+import copy
+
 import pytest
 import torch
 from helpers.policy_worlds import told
@@ -80,6 +82,24 @@ def test_scores_are_of_each_row_alone(form):
     for i in range(9):
         one = made.score(x, y, rows[i : i + 1].tolist(), *z)
         torch.testing.assert_close(one, found[i : i + 1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 2, 11])
+@pytest.mark.parametrize("form", FORMS)
+def test_scores_are_those_of_the_network(form, n):
+    """Its weights are multiplied before; a flexible one is asked with fewer inputs than it has."""
+    made = policy(seed=n, **FORMS[form])
+    net, inputs = made.network, 3 if form == "flexible" else FORMS[form]["dimension"]
+    x, y, z = asked(made, n=n, dimension=inputs)
+    rows = torch.rand(40, inputs, generator=torch.Generator().manual_seed(1))
+    wide = [torch.nn.functional.pad(t, (0, net.dimension - inputs)) for t in (x, rows)]
+    active = (torch.arange(net.dimension) < inputs)[None] if net.flexible else None
+    more = {"z": z[0][None].double()} if z else {}
+    exact = copy.deepcopy(net).double()
+    theirs, _ = exact(
+        wide[0][None].double(), y[None].double(), wide[1].double(), **more, active=active
+    )
+    torch.testing.assert_close(made.score(x, y, rows, *z).double(), theirs[0], atol=2e-5, rtol=2e-5)
 
 
 def test_more_rows_than_fit_at_once_are_scored_in_parts():
