@@ -43,6 +43,7 @@ from .hybrid.tcm import TCM
 from .score_strategy import ScoreStrategy
 from .sequential.policy_query import PolicyQuery
 from .sequential.safe import SafeRandom, SafeScore, SafeVariance, min_unsafe_entropy
+from .sequential.sobol import Sobol
 from .strategy_registry import EQUIVALENT, STRATEGIES, build, kind_of, names, resolve
 from .trained.adversaries import Vaal, Waal
 from .trained.core_gcn import CoreGCN
@@ -151,6 +152,7 @@ __all__ = [
     "SafeScore",
     "SafeVariance",
     "ScoreStrategy",
+    "Sobol",
     "Subsample",
     "Tailor",
     "Thompson",

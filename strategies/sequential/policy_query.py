@@ -19,6 +19,7 @@ from lightning_al.records import Acquisition, Box, Pool
 from ..score_strategy import Described
 from ..selection import check_k, top_k
 from ..strategy_registry import STRATEGIES
+from .frames import Frame
 from .nearest import Array, Found, Members, Nearest, PoolPoints, inputs_of
 
 if TYPE_CHECKING:  # a policy is loaded where it is used, and its package with it
@@ -27,7 +28,6 @@ if TYPE_CHECKING:  # a policy is loaded where it is used, and its package with i
 
 __all__ = ["PolicyQuery"]
 
-SLACK = 1e-6  # of a side: what rounding may put outside a box
 DRAWS = 2000  # places of a box that the safety filter may move to
 LIMIT = 1000  # points and queries that an untrained policy takes
 
@@ -120,7 +120,7 @@ class PolicyQuery(Described):
                 f"a policy asks for one point at a time and sees the answer before the next, got "
                 f"k = {k}; set query_size: 1"
             )
-        frame = _Frame.of(candidates, self.low, self.high)
+        frame = Frame.of(candidates, self.low, self.high)
         x, y, z = self._history(candidates, frame)
         trained = self._policy(x.shape[1], z is not None)
         left = self._left(candidates, trained)
@@ -145,7 +145,7 @@ class PolicyQuery(Described):
     def _best_row(
         self,
         candidates: Pool,
-        frame: _Frame,
+        frame: Frame,
         trained: Policy,
         told: tuple[Tensor, Tensor, Tensor | None],
         generator: torch.Generator,
@@ -170,7 +170,7 @@ class PolicyQuery(Described):
         chosen = candidates.index[first.to(candidates.index.device)]
         return Acquisition(index=chosen, scores=scores[first], notes=notes)
 
-    def _history(self, candidates: Pool, frame: _Frame) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _history(self, candidates: Pool, frame: Frame) -> tuple[Tensor, Tensor, Tensor | None]:
         """Labelled points [L, D] in [0, 1], y [L], and z [L] where it is measured."""
         targets = candidates.context.targets
         if targets is None or len(targets) == 0:
@@ -224,58 +224,6 @@ class PolicyQuery(Described):
         from lightning_al.policies.filter import SafetyFilter
 
         return SafetyFilter(self.safety_filter, self.gamma).fit(x, z)
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """Inputs in [low, high] as points in [0, 1]."""
-
-    low: Array  # [D] or [1]
-    high: Array
-    given: bool  # by arguments, not by a box
-
-    @classmethod
-    def of(cls, candidates: Pool, low: Any, high: Any) -> _Frame:
-        box = candidates.domain
-        if isinstance(box, Box):
-            return cls(box.low.double().numpy(), box.high.double().numpy(), False)
-        lower, upper = (np.atleast_1d(np.asarray(v, dtype=np.float64)) for v in (low, high))
-        if lower.ndim > 1 or upper.ndim > 1 or not bool((lower < upper).all()):
-            raise ValueError(f"low < high, one number each or one an input; got {low} and {high}")
-        return cls(lower, upper, True)
-
-    @property
-    def key(self) -> tuple[bytes, bytes]:
-        """Tells frames apart."""
-        return self.low.tobytes(), self.high.tobytes()
-
-    def scaled(self, inputs: Tensor) -> Array:
-        """Points [n, D] of inputs [n, ...].
-
-        Raises:
-            ValueError: inputs outside, or bounds for another number of inputs.
-        """
-        flat = inputs.detach().reshape(len(inputs), -1).double().cpu().numpy()
-        for bound in (self.low, self.high):
-            if len(bound) not in (1, flat.shape[1]):
-                raise ValueError(
-                    f"low and high are one number or {flat.shape[1]}, one an input, got "
-                    f"{len(bound)}"
-                )
-        points: Array = (flat - self.low) / (self.high - self.low)
-        if points.size and not (points.min() >= -SLACK and points.max() <= 1 + SLACK):
-            mend = "give the strategy's arguments low and high, the bounds of the inputs"
-            raise ValueError(
-                f"inputs lie in [{flat.min():g}, {flat.max():g}], outside [low, high] = "
-                f"[{self.low.min():g}, {self.high.max():g}], or are NaN; "
-                + (mend if self.given else "measure places of the box")
-            )
-        return points.clip(0.0, 1.0)
-
-    def back(self, point: Array) -> Tensor:
-        """The place [D] of a point [D], float64; never outside the box."""
-        place = self.low + point * (self.high - self.low)
-        return torch.from_numpy(np.clip(place, self.low, self.high))
 
 
 def _in_pool(

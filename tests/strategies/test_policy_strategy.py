@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from helpers import small
+from helpers.places import pool_of
 
 from lightning_al import ActiveLearner, suggest
 from lightning_al.datamodules import ContinuousDataModule
 from lightning_al.datamodules.tensors import TensorItems
 from lightning_al.policies import CandidatePolicy, Policy, SetPolicy
 from lightning_al.policies.filter import SafetyFilter
-from lightning_al.records import Box, Context, Finite, Pool
+from lightning_al.records import Box
 from lightning_al.strategies import PolicyQuery, build
 from lightning_al.tasks import GPRegression
 from lightning_al.testing import check_strategy
@@ -40,37 +41,6 @@ def trained(tmp_path):
         return str(Policy.of(network, history=history, budget=budget).save(tmp_path / name))
 
     return make
-
-
-class Places:
-    """Of a workbench only what a policy may use: inputs, those of the labelled items first."""
-
-    def __init__(self, known, inputs, context):
-        self.at = torch.cat([known, torch.zeros(100 - len(known), known.shape[1]), inputs])
-        self.labelled, self.context = torch.arange(len(known)), context
-
-    def inputs(self, index):
-        return self.at[index].split(4)
-
-    def labelled_pool(self):
-        return Pool(self.labelled, context=self.context, bench=self)
-
-
-def pool_of(inputs, known, targets, *, remaining=5, round=0, box=None):
-    """A pool without a model: inputs [N, D] of candidates, [L, D] of what is labelled."""
-    context = Context(
-        round=round,
-        n_labelled=len(known),
-        n_pool=len(inputs),
-        targets=targets,
-        remaining=remaining,
-    )
-    return Pool(
-        torch.arange(len(inputs)) + 100,
-        context=context,
-        domain=Finite() if box is None else box,
-        bench=Places(known, inputs, context),
-    )
 
 
 def world(n=50, d=2, labelled=3, safe=False, seed=0, **more):

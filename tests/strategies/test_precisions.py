@@ -1,5 +1,7 @@
 """Every strategy takes embeddings and predictions of any float type, and chooses alike."""
 
+import copy
+
 import pytest
 import torch
 from helpers.set_worlds import FIXTURES, chosen, world
@@ -16,7 +18,8 @@ def seeded(seed=0):
 
 
 def picks(strategy, seen, k=5):
-    made = strategy.choose(seen.pool(strategy), k, seeded())
+    fresh = copy.deepcopy(strategy)  # what it remembers of one choice is nothing to the other
+    made = fresh.choose(seen.pool(fresh), k, seeded())
     return set(made.index.tolist())
 
 
