@@ -63,6 +63,7 @@ class NamedDataModule(PoolDataModule):
     """
 
     feature_names: tuple[str, ...] = ()
+    marked: Tensor | None = None  # positions of the items that the set marks: honeypots, say
 
     def __init__(
         self,
@@ -118,6 +119,7 @@ class NamedDataModule(PoolDataModule):
             return self._images(self.spec)
         table = self.spec.load(data_root(self.data_dir), self.variant)
         self.feature_names, self.in_features = table.feature_names, table.features.shape[1]
+        self.marked = None if table.marked is None else table.marked.nonzero().squeeze(1)
         if table.spec.task == "classification":
             self.classes, self.class_names = len(table.spec.labels), table.spec.class_names
         else:

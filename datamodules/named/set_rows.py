@@ -11,8 +11,9 @@ from typing import Any
 
 from ..readers.table_files import FORMS, Array, Parser
 from ..sources import Resource, Source
+from . import honeypots, synthetic  # noqa: F401 (they fill the registry of drawings)
 from .checked_row import Named, arguments, check_keys, chosen, refuse
-from .synthetic import DRAWINGS
+from .drawings import DRAWINGS
 from .table_spec import TableSpec
 
 __all__ = ["FileRow", "table_from_row"]
@@ -35,6 +36,7 @@ class FileRow:
         skip: columns in front of these that are left out, and need not be numbers.
         member: its name inside a zip archive.
         part: which block of rows and which block of columns of the table.
+        rows: of its block; None takes an even share of all.
     """
 
     folder: str
@@ -46,6 +48,7 @@ class FileRow:
     skip: tuple[str, ...] = ()
     member: str | None = None
     part: tuple[int, int] = (0, 0)
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ def _check(spec: TableSpec, origin: _Origin, where: str) -> None:
             refuse(where, f"categories.{name}", "a list of texts, the levels", levels)
         if len(set(levels)) != len(levels) or len(levels) < 2:
             refuse(where, f"categories.{name}", "two levels or more, each once", levels)
+    if spec.marks is not None and spec.marks not in spec.dropped:
+        refuse(where, "marks", f"one of the dropped columns {', '.join(spec.dropped)}", spec.marks)
     if bool(spec.labels) != (spec.task == "classification"):
         wanted = "the classes of a classification, and left out of a regression"
         refuse(where, "labels", wanted, spec.labels)
@@ -120,19 +125,31 @@ def _parts(spec: TableSpec, origin: _Origin, where: str) -> Parts:
     if places != set(product(range(down), range(across))):
         got = [list(place) for place in sorted(places)]
         refuse(where, "files", "of parts that count from [0, 0] without a gap", got)
-    if spec.rows % down:
-        refuse(
-            where, "rows", f"a multiple of the {down} parts that lie below each other", spec.rows
-        )
+    heights = _heights(spec, origin, down, where)
     sources: dict[tuple[int, int], list[Source[Array]]] = {place: [] for place in places}
     for i, file in enumerate(origin.files):
-        made = _source(file, f"files[{i}]", spec, origin.parser, spec.rows // down, where)
+        made = _source(file, f"files[{i}]", spec, origin.parser, heights[file.part[0]], where)
         sources[file.part].append(made)
 
     def one(place: tuple[int, int]) -> Resource[Array]:
         return Resource(spec.title or spec.name, tuple(sources[place]))
 
     return tuple(tuple(one((i, j)) for j in range(across)) for i in range(down))
+
+
+def _heights(spec: TableSpec, origin: _Origin, down: int, where: str) -> list[int]:
+    """The rows of each block that lies below the others."""
+    named = [{file.rows for file in origin.files if file.part[0] == i} for i in range(down)]
+    if all(each == {None} for each in named):
+        if spec.rows % down:
+            wanted = f"a multiple of the {down} parts that lie below each other"
+            refuse(where, "rows", wanted, spec.rows)
+        return [spec.rows // down] * down
+    heights = [count for each in named if len(each) == 1 for count in each if count is not None]
+    if len(heights) < down or sum(heights) != spec.rows:
+        got = [file.rows for file in origin.files]
+        refuse(where, "files", f"of rows that sum to {spec.rows}, one number a block", got)
+    return heights
 
 
 def _source(

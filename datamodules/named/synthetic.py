@@ -12,9 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from lightning_al.registry import Registry
-
 from ..readers.table_files import Array
+from .drawings import DRAWINGS
 from .table_spec import Variant
 
 __all__ = [
@@ -30,8 +29,6 @@ __all__ = [
     "three_clouds",
     "two_clouds",
 ]
-
-DRAWINGS: Registry[Array] = Registry("drawn table")
 
 _MIX = ((0.60834549, -0.63667341), (-0.40887718, 0.85253229))
 Mean = Sequence[float]

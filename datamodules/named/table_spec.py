@@ -60,6 +60,7 @@ class TableSpec:
         target: the column to predict.
         dropped: columns that are no features: identifiers (left out by the parser where a source
             has them) and other targets.
+        marks: the dropped column that marks some items by 1, others by 0: honeypots, say.
         categories: columns of categories, each with its levels as the files write them; each level
             becomes a feature of 0 and 1.
         parts: files; those of one row lie side by side, the rows below each other.
@@ -82,6 +83,7 @@ class TableSpec:
     columns: tuple[str, ...] | None
     target: str
     dropped: tuple[str, ...] = ()
+    marks: str | None = None
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     parts: tuple[tuple[Resource[Array], ...], ...] = ()
     draw: Callable[[Variant], Array] | None = None
@@ -131,6 +133,7 @@ class Table:
     features: Tensor  # [N, E] float64; float32 where published
     targets: Tensor  # [N] int64 classes, or numbers of the features' type
     feature_names: tuple[str, ...]  # E
+    marked: Tensor | None = None  # [N] bool, where the specification marks some
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -171,12 +174,16 @@ def _table(spec: TableSpec, variant: Variant, array: Array) -> Table:
         order = order[np.random.default_rng(0).permutation(len(order))]
     dtype = torch.float32 if variant == "published" else torch.float64
     y = torch.from_numpy(targets[order])
+    marked = None
+    if spec.marks is not None:
+        marked = torch.from_numpy(array[order, columns.index(spec.marks)] != 0)
     return Table(
         spec,
         variant,
         torch.from_numpy(features[order]).to(dtype),
         y.to(dtype) if y.is_floating_point() else y,
         names,
+        marked,
     )
 
 

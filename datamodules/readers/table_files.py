@@ -1,4 +1,4 @@
-"""Readers of table files: text, Excel, NumPy, Matlab, R and ARFF, plain or inside a zip archive."""
+"""Readers of table files: text, Excel, NumPy, Matlab, R, ARFF, SVMlight, plain or in an archive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .packed_files import bounded_zip, npz_arrays, zip_member
 if TYPE_CHECKING:  # pandas is imported by the functions that need it: it is heavy
     import pandas as pd
 
-__all__ = ["FORMS", "Arff", "Array", "Excel", "Matlab", "NumPy", "Parser", "R", "Text"]
+__all__ = ["FORMS", "Arff", "Array", "Excel", "Matlab", "NumPy", "Parser", "R", "SvmLight", "Text"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
 File: TypeAlias = Path | BytesIO
@@ -182,6 +182,27 @@ class Arff:
                 f"it names {attributes} attributes, its rows have {len(frame.columns)}"
             )
         return frame
+
+
+@FORMS.register("svmlight")
+@dataclass(frozen=True)
+class SvmLight:
+    """A text file of the SVMlight form: a label, then index:value of what is not zero, from 1.
+
+    Args:
+        features: how many there are; the label becomes the column behind them.
+    """
+
+    features: int
+
+    def __call__(self, file: File, names: tuple[str, ...]) -> pd.DataFrame:
+        """The cells [rows, features + 1]."""
+        import pandas as pd
+        from sklearn.datasets import load_svmlight_file
+
+        source = str(file) if isinstance(file, Path) else file
+        found, labels = load_svmlight_file(source, n_features=self.features, zero_based=False)
+        return pd.DataFrame(np.column_stack([found.toarray(), labels]))
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ def test_a_specification_says_what_its_row_says(name):
             assert source.file in (file.get("file"), (source.url or "").split("/")[-1])
             assert source.parse.member == file.get("member")
             assert list(source.parse.skip) == file.get("skip", [])
-            assert source.parse.rows == spec.rows // len(spec.parts)
+            given = {file.get("rows") for file in row["files"]} - {None}
+            assert source.parse.rows in (given or {spec.rows // len(spec.parts)})
 
 
 def test_what_files_do_not_say_is_that_of_the_set(tmp_path):
@@ -106,6 +107,37 @@ def test_parts_lie_below_and_beside_each_other(tmp_path):
         table = datasets.spec_from_row("mine", mine(files=order)).load(tmp_path)
         assert table.features.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
         assert table.targets.tolist() == [0, 1, 0, 0]
+
+
+def test_blocks_may_be_of_unequal_height(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "0.csv").write_text("1,2,1\n3,4,2\n5,6,1\n")
+    (tmp_path / "mine" / "1.csv").write_text("7,8,1\n")
+    files = [
+        {"folder": "mine", "file": f"{i}.csv", "part": [i, 0], "rows": 3 - 2 * i} for i in (0, 1)
+    ]
+    table = datasets.spec_from_row("mine", mine(files=files)).load(tmp_path)
+    assert table.features[:, 0].tolist() == [1, 3, 5, 7]
+    (tmp_path / "mine" / "1.csv").write_text("7,8,1\n9,9,1\n")
+    with pytest.raises(ValueError, match="must hold 1 rows x 3 columns, it holds 2 x 3"):
+        datasets.spec_from_row("mine", mine(files=files)).load(tmp_path)
+
+
+def test_a_dropped_column_marks_items():
+    row = mine(columns=["a", "pot", "b", "kind"], dropped=["pot"], marks="pot")
+    spec = datasets.spec_from_row("mine", row)
+    assert spec.marks == "pot"
+    row = {
+        **{k: v for k, v in mine().items() if k not in ("files", "parser")},
+        **{"rows": 400, "columns": ["x0", "x1", "pot", "kind"], "labels": [0, 1], "counts": None},
+        **{"dropped": ["pot"], "marks": "pot", "draw": "blobs"},
+    }
+    del row["counts"]
+    drawn_table = datasets.spec_from_row("mine", row)
+    whole = drawn_table.draw("corrected")
+    assert drawn_table.load(None).marked.tolist() == (whole[:, 2] == 1).tolist()
+    kept = whole[1:][np.random.default_rng(0).permutation(399)]  # as published, the marks go along
+    assert drawn_table.load(None, "published").marked.tolist() == (kept[:, 2] == 1).tolist()
 
 
 def test_names_with_arguments_are_those_of_the_functions():
@@ -179,6 +211,22 @@ WRONG = {
     "rows that do not divide": (
         mine(rows=3, counts=None, files=[MINE["files"][0] | {"part": [i, 0]} for i in range(2)]),
         "rows must be a multiple of the 2 parts",
+    ),
+    "rows that do not sum": (
+        mine(files=[MINE["files"][0] | {"part": [i, 0], "rows": 3} for i in range(2)]),
+        r"files must be of rows that sum to 4, one number a block, got \[3, 3\]",
+    ),
+    "rows of some blocks alone": (
+        mine(
+            files=[
+                MINE["files"][0] | {"part": [i, 0]} | ({"rows": 3} if i else {}) for i in range(2)
+            ]
+        ),
+        "files must be of rows that sum to 4",
+    ),
+    "a mark that is a feature": (
+        mine(marks="a"),
+        "marks must be one of the dropped columns",
     ),
     "a parser that there is not": (
         mine(parser="cvs"),

@@ -56,7 +56,8 @@ def test_all_sets_of_the_papers_are_there():
     wanted = """airfoil breast checkerboard-2x2 checkerboard-4x4 concrete creditcard diabetes digits
     energy fashion-mnist gaussian-clouds glass mnist parkinsons power seeds striatum-mini
     synthclass1 synthclass2 synthclass3 synthreg1 synthreg2 wine-quality yacht
-    parkinsons-telemonitoring superconductors sarcos diamonds bimodal-sine density-grid"""
+    parkinsons-telemonitoring superconductors sarcos diamonds bimodal-sine density-grid
+    moons adversarial-moons blobs diverging-sine dna splice"""
     assert set(wanted.split()) <= set(SPECS)
     with pytest.raises(LookupError, match=r"no data set named 'galss'.*did you mean 'glass'"):
         datasets.spec("galss")
@@ -87,14 +88,16 @@ def test_a_specification_agrees_with_itself(spec):
 
 @from_files
 def test_sources_name_the_original_first_and_no_place_twice(spec):
-    for resource in spec.resources:
+    heights = [row[0].sources[0].parse.rows for row in spec.parts]
+    assert sum(heights) == spec.rows
+    for place, resource in enumerate(spec.resources):
         first = resource.sources[0]
         assert first.url.startswith("https://")
         places = [(s.folder, s.file) for s in resource.sources]
         assert len(set(places)) == len(places)
         for source in resource.sources:
             assert source.sha256 is None or len(source.sha256) == 64
-            assert source.parse.rows * len(spec.parts) == spec.rows
+            assert source.parse.rows == heights[place // len(spec.parts[0])]
             if source.parse.names and len(resource.sources) > 1:
                 kept = [n for n in source.parse.names if n not in source.parse.skip]
                 assert tuple(kept) == spec.columns
@@ -299,9 +302,34 @@ def moved(spec, base):
     def local(source):
         return replace(source, url=source.url and f"{base}/{source.file}")
 
-    (resource,) = spec.resources
-    made = Resource(resource.name, tuple(local(s) for s in resource.sources))
-    return replace(spec, parts=((made,),))
+    def near(resource):
+        return Resource(resource.name, tuple(local(s) for s in resource.sources))
+
+    return replace(spec, parts=tuple(tuple(map(near, row)) for row in spec.parts))
+
+
+@pytest.mark.parametrize("name", ["dna", "splice"])
+def test_the_parts_of_a_set_are_downloaded_from_the_original(tmp_path, served, monkeypatch, name):
+    spec = moved(shrink(SPECS[name], 12), served.base)
+    table = numbers(spec, 12)
+    monkeypatch.setitem(datasets.DATASETS._factories, name, lambda: spec)
+    for resource, block in blocks(spec, table):
+        served.bodies[f"/{resource.sources[0].file}"] = content(resource.sources[0].parse, block)
+    got = datasets.load(name, data_dir=tmp_path)
+    np.testing.assert_array_equal(got.features, table[:, :3])
+    assert [spec.labels[c] for c in got.targets] == table[:, -1].tolist()
+    assert all(r.sources[0].path(tmp_path).is_file() for r in spec.resources)
+    assert served.asked == len(spec.resources)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("1 1:2 5:1\n2 1:1\n", "n_features"), ("1 1:2 2:x\n2 1:1\n", "could not convert")],
+)
+def test_what_is_no_svmlight_file_of_so_many_features_is_refused(tmp_path, text, said):
+    (tmp_path / "t").write_text(text)
+    with pytest.raises(ValueError, match=f"{tmp_path / 't'}.*{said}"):
+        Parser(parsers.SvmLight(3), None, 2)(tmp_path / "t")
 
 
 def test_a_missing_table_is_downloaded_and_its_hash_recorded(tmp_path, served, monkeypatch):

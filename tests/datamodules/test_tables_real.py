@@ -26,6 +26,7 @@ SHAPES = {  # rows and features, corrected and as published (2205.11117 and its 
     "digits": (1797, 64, 1797, 64),
     "diamonds": (53_940, 26, 53_940, 26),
     "elevators": (16_599, 18, 16_599, 18),
+    "dna": (3186, 180, 3186, 180),
     "energy": (768, 8, 768, 9),
     "glass": (214, 9, 213, 10),
     "parkinsons": (195, 22, 195, 22),
@@ -34,6 +35,7 @@ SHAPES = {  # rows and features, corrected and as published (2205.11117 and its 
     "power": (9568, 4, 9568, 4),
     "sarcos-test": (4449, 21, 4449, 21),
     "seeds": (210, 7, 209, 7),
+    "splice": (3175, 60, 3175, 60),
     "wine-quality": (1599, 11, 1598, 11),
     "yacht": (308, 6, 306, 6),
 }
@@ -100,6 +102,15 @@ def test_the_published_split_of_density_sets_is_in_the_unit_range(name, pool):
         assert float(values.max()) <= 1
     assert float(targets.max()) > 0.6
     assert float(targets.min()) < 0.1
+
+
+def test_known_facts_of_the_sets_of_alrm():
+    dna, splice = real(SPECS["dna"]), real(SPECS["splice"])
+    assert dna.targets[:2000].bincount().tolist() == [464, 485, 1051]
+    assert dna.targets[2000:].bincount().tolist() == [303, 280, 603]
+    assert set(dna.features.unique().tolist()) == {0, 1}
+    assert splice.targets[:1000].bincount().tolist() == [483, 517]
+    assert splice.features.unique().tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("cells", [2, 4])

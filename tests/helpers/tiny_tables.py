@@ -18,13 +18,22 @@ def shrink(spec, rows):
 
     def smaller(resource):
         made = (
-            replace(s, parse=replace(s.parse, rows=rows // len(spec.parts)), sha256=None)
+            replace(
+                s,
+                parse=replace(s.parse, form=few(s.parse.form), rows=rows // len(spec.parts)),
+                sha256=None,
+            )
             for s in resource.sources
         )
         return Resource(resource.name, tuple(made))
 
     parts = tuple(tuple(smaller(resource) for resource in row) for row in spec.parts)
     return replace(spec, rows=rows, parts=parts, counts=None)
+
+
+def few(form):
+    """The same form of files with the three features of :func:`numbers`."""
+    return replace(form, features=3) if isinstance(form, parsers.SvmLight) else form
 
 
 def numbers(spec, rows, seed=0):
@@ -53,6 +62,9 @@ def content(parser, table):
             lines = [[f'"{n}"' for n in names]] if header else []
             between = "\t" if separator is None else separator
             raw = "".join(between.join(row) + "\n" for row in [*lines, *cells]).encode()
+        case parsers.SvmLight():
+            lines = [[row[-1], *(f"{i}:{v}" for i, v in enumerate(row[:-1], 1))] for row in cells]
+            raw = "".join(" ".join(line) + "\n" for line in lines).encode()
         case parsers.Arff():
             raw = weka(names, cells, parser.categories)
         case parsers.Excel():
