@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     from lightning_al.journal.fixes import fix_answers
     from lightning_al.rounds import ActiveLearner
     from lightning_al.rounds.suggest import suggest
+    from lightning_al.valuing import label_values
 
 __version__ = "0.1.0"
-__all__ = ["ActiveLearner", "History", "__version__", "fix_answers", "replay", "suggest"]
+__all__ = ["ActiveLearner", "History", "__version__", "fix_answers", "label_values", "replay"]
+__all__ += ["suggest"]
 
 _HOME = {
     "ActiveLearner": "lightning_al.rounds",
     "History": "lightning_al.rounds",
     "fix_answers": "lightning_al.journal.fixes",
+    "label_values": "lightning_al.valuing",
     "replay": "lightning_al.assembly.replay",
     "suggest": "lightning_al.rounds.suggest",
 }

@@ -17,6 +17,7 @@ usage: lightning-al COMMAND [--config NAME] [--key value ...]
   run       active learning: fit, evaluate, score, choose, ask, and again
   suggest   which items to label next, from a checkpoint
   tune      settings that suit the labels at hand, to be pasted
+  value     what each label is worth; mislabelled ones come last
   bench     compare strategies on a grid of data sets, models and seeds
   report    one page of what a benchmark, or some runs, found
   answers   the answers of a run; --fix corrects or withdraws some
@@ -33,7 +34,7 @@ lists the strategies, `--strategy.help NAME` what one takes; so for posterior, o
 baseline, features and stopping.
 """
 LIGHTNING = ("run", "fit", "validate", "test", "predict")
-OWN = ("suggest", "tune", "bench", "report", "answers", "policy", "configs")
+OWN = ("suggest", "tune", "value", "bench", "report", "answers", "policy", "configs")
 """Commands with a module of their own here, each with a function ``<command>_command``."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,14 +13,13 @@ from lightning_al.assembly.command_line import CommandLine
 from lightning_al.assembly.parser import parse
 from lightning_al.assembly.settings_tree import pasted
 from lightning_al.fits.backends import backend_of
-from lightning_al.journal.extension import known_items, stand_as_known
-from lightning_al.journal.journal import read_journal
-from lightning_al.journal.standing import Standing
 from lightning_al.ranks.ranks import ALONE
 from lightning_al.tuning.checks import check_tuning
 from lightning_al.tuning.once import tune_once
 from lightning_al.tuning.trials import Settled, Trial
 from lightning_al.tuning.tuner import Tuner
+
+from .at_hand import at_hand
 
 __all__ = ["tune_command"]
 
@@ -53,7 +51,7 @@ def tune_command(words: Sequence[str]) -> Settled | None:
             "file: tuning: {space: {model.lr: {float: [0.0001, 0.1], log: true}}}"
         )
     recipe, data = live.recipe(learner), live.datamodule
-    bought = _stand(data, CommandLine(typed).home, learner.seed)
+    bought = at_hand(data, CommandLine(typed).home, learner.seed)
     if not len(data.labelled):
         raise ValueError("nothing is labelled, so that nothing can be tuned; give data.initial")
     check_tuning(live.tuning, recipe, data, learner, ALONE)
@@ -67,20 +65,6 @@ def tune_command(words: Sequence[str]) -> Settled | None:
     )
     print(yaml.safe_dump(pasted(parts.config, settled.settings), sort_keys=False), end="")
     return settled
-
-
-def _stand(data: Any, home: Path | None, seed: int) -> list[int]:
-    """Bring the data to the labels of a run, where one is named; the positions it has bought."""
-    if home is not None:
-        stand_as_known(data, known_items(home))
-    data.start(seed)
-    if home is None:
-        return []
-    records, _ = read_journal(home / "journal.jsonl")
-    standing = Standing.of(records, home)
-    standing.replay(data)
-    data.round = len(standing.committed)
-    return [p.index for done in standing.committed for p in done.ledger]
 
 
 def _tell(trial: Trial) -> None:

@@ -178,7 +178,7 @@ class LeanFits(LightningFits):
     def refit(self, recipe: Recipe, datamodule: Any, *, seed: int, round: int) -> Any:
         """A module fitted on other data than the run's, on one device."""
         where = {"seed": seed, "round": round}
-        if self._why == "" and self._refits:
+        if self._refits and self._lean(round, None):
             try:
                 with at(self.threads):
                     return refit_by(LEAN, recipe, datamodule, **where)

@@ -33,6 +33,7 @@ CORE = (
     ("oracles", "history"),
     ("journal", "scoring", "features"),
     ("fits", "tuning"),
+    ("valuing",),
     ("rehearsal",),
     ("rounds",),
 )

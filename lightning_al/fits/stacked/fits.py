@@ -46,7 +46,7 @@ class StackedFits(LeanFits):
     ) -> list[Any]:
         """Modules fitted on other data than the run's, those of as many items as one."""
         found: dict[int, Any] = {}
-        if self._why == "":
+        if self._lean(round, None):
             for places in _alike(datamodules):
                 modules = self._stacked(recipe, [datamodules[i] for i in places], seed, round)
                 found.update(zip(places, modules, strict=False))
