@@ -50,7 +50,8 @@ def checks(card: Card) -> tuple[Check, ...]:
     safe; ``training["validation"]["safe"]`` is the share on held-out simulated functions. One that
     scores candidates has more figures in ``training["evidence"]``
     (:mod:`lightning_al.policies.candidates.evidence`): its queries differ from function to
-    function, change with the outcomes, leave the border, and serve better than a Sobol sequence.
+    function, change with the outcomes, leave the border, and serve better than a Sobol sequence, on
+    pools than random rows.
 
     >>> training = {"config": {"arguments": {"gamma": 0.05}}, "validation": {"safe": 0.264}}
     >>> for check in checks(Card("SetPolicy", {"safe": True}, 9, 9, training)):
@@ -66,6 +67,9 @@ def checks(card: Card) -> tuple[Check, ...]:
             safe = _number(card.training, "evidence", "safe")
         if gamma is not None and safe is not None:
             found.append(Check(SAFE, safe, 1.0 - gamma))
+        rows = _number(card.training, "evidence", "safe_rows")
+        if gamma is not None and rows is not None:
+            found.append(Check(f"{SAFE}, on pools", rows, 1.0 - gamma))
     return *found, *_heeding(card)
 
 
@@ -73,8 +77,7 @@ def _heeding(card: Card) -> tuple[Check, ...]:
     """Whether a policy looks at its data, as far as that was watched."""
     found = []
     watched = {
-        name: _number(card.training, "evidence", name)
-        for name in ("spread", "heeded", "border", "rmse", "rmse_sobol")
+        name: _number(card.training, "evidence", name) for name in ("spread", "heeded", "border")
     }
     spread, heeded, border = (watched[n] for n in ("spread", "heeded", "border"))
     if spread is not None and not card.settings.get("flexible"):
@@ -83,9 +86,14 @@ def _heeding(card: Card) -> tuple[Check, ...]:
         found.append(Check("histories whose outcomes count", heeded, HEEDED))
     if border is not None:
         found.append(Check("coordinates of queries off the border", 1 - border, OFF))
-    error, sobol = watched["rmse"], watched["rmse_sobol"]
-    if error is not None and sobol is not None and sobol > 0 and not card.settings.get("safe"):
-        found.append(Check("error of a Sobol sequence, in the policy's", sobol / error, 1.0))
+    beside = {
+        "error of a Sobol sequence, in the policy's": ("rmse", "rmse_sobol"),
+        "error of random rows of a pool, in the policy's": ("rmse_rows", "rmse_random"),
+    }
+    for what, (mine, theirs) in beside.items():
+        error, other = (_number(card.training, "evidence", n) for n in (mine, theirs))
+        if error is not None and other is not None and other > 0 and not card.settings.get("safe"):
+            found.append(Check(what, other / error, 1.0))
     return tuple(found)
 
 

@@ -18,6 +18,7 @@ from lightning_al.policies import (
     Streams,
 )
 from lightning_al.policies.candidates.asking import asking, error
+from lightning_al.policies.candidates.network import Judged
 from lightning_al.policies.candidates.worlds import World
 
 
@@ -90,16 +91,19 @@ def test_the_loss_is_least_where_scores_are_the_worth_and_moves_climb():
     class Fixed(CandidatePolicy):
         """Says what it was told."""
 
-        def judge(self, known, candidates):
-            return self.said, torch.zeros_like(candidates)
+        def look(self, known, candidates):
+            return Judged(self.moved_, torch.zeros_like(candidates), self.here_)
 
     model.learner = Fixed(2, width=8, heads=2).double()
     right = worth.at(counts, places)
-    found = []
-    for noise in (0.0, 0.1, 0.3):
-        model.learner.said = right + noise * torch.tensor([1.0, -1.0, 0.5, -0.5])
-        found.append(float(model.loss(asked, worth, counts, places).mean()))
-    assert found[0] < found[1] < found[2]
+    off = torch.tensor([1.0, -1.0, 0.5, -0.5])
+    for part in ("moved_", "here_"):  # the worth where it is moved to, and where it is: the same
+        found = []
+        for noise in (0.0, 0.1, 0.3):
+            model.learner.moved_ = model.learner.here_ = right
+            setattr(model.learner, part, right + noise * off)
+            found.append(float(model.loss(asked, worth, counts, places).mean()))
+        assert found[0] < found[1] < found[2]
 
 
 @pytest.mark.slow

@@ -229,3 +229,22 @@ def test_candidates_to_learn_from_lie_where_they_were_meant_to():
         near = torch.cdist(found[row, 20:], x[row, :n]).min(-1).values
         assert (near <= 0.38 + 1e-9).all()
     assert (scattered(drawn, x, known, 0.0) == 1).any()  # the border is met
+
+
+def test_what_a_row_is_worth_where_it_is_does_not_depend_on_where_it_would_be_moved():
+    """`rate` is a head of its own: other moves and another score leave it as it is."""
+    torch.manual_seed(2)
+    made, x, y = CandidatePolicy(2, width=8, heads=2), torch.rand(1, 4, 2), torch.randn(1, 4)
+    rows = torch.rand(6, 2)
+    known = made.encode(x, y)
+    before, (score, moves) = made.rate(known, rows), made.judge(known, rows)
+    with torch.no_grad():
+        made.head.weight.mul_(3.0)
+        made.head.bias.add_(1.0)
+    assert torch.equal(made.rate(known, rows), before)
+    now, other = made.judge(known, rows)
+    assert not torch.allclose(now, score)
+    assert not torch.allclose(other, moves)
+    for i in range(6):
+        alone = made.rate(known, rows[i : i + 1])
+        torch.testing.assert_close(alone[0, 0], before[0, i], atol=1e-6, rtol=1e-5)

@@ -111,7 +111,10 @@ class Serving:
         return self.asked(self.places.fixed[:, : self.weights.inputs].contiguous()[None])
 
     def judge(self, known: Known, asked: Asked) -> tuple[Tensor, Tensor]:
-        """Scores and what each head moves by [R, A, 1 + H]; where it looks [R, H, A, D + 1]."""
+        """What is said of candidates [R, A, 1 + H + 1], and where heads look [R, H, A, D + 1].
+
+        The worth after a move, by how much each head moves, the worth without.
+        """
         own, rows = self.weights, known.rows
         token = (asked.token + own.count[known.count]).expand(rows, -1, -1)
         count, width = token.shape[1:]
@@ -136,7 +139,7 @@ class Serving:
         for user, row in enumerate(found[..., 0].argmax(-1)):  # few numbers: numpy is quicker
             own = user if len(places) > 1 else 0
             best[user] = places[own, row] + self._move(
-                found[user, row, 1:], second[own, row], where[user, :, row]
+                found[user, row, 1:-1], second[own, row], where[user, :, row]
             )
         return torch.from_numpy(best.clip(0.0, 1.0, out=best))
 
@@ -218,7 +221,7 @@ class Looking:
         serving = self._for(points)
         known = serving.told(points).known
         parts = (serving.judge(known, serving.asked(part[None]))[0] for part in rows.split(ROWS))
-        return torch.cat([found[..., 0] for found in parts], -1)
+        return torch.cat([found[..., -1] for found in parts], -1)
 
     def _for(self, points: Tensor) -> Serving:
         inputs = points.shape[-1] - (2 if self.network.safe else 1)

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from ..simulators import Batch, Simulator
 from ..streams import Streams
-from .asking import asking, error
+from .asking import asking, choosing, error
 from .network import CandidatePolicy
 from .places import shifted
-from .worlds import World
+from .worlds import Asked, World
 
 __all__ = ["Evidence", "observe"]
 
 SEED = 977  # of the functions; trainings and validations have others
 BORDER = 0.01  # of a side: nearer than this a coordinate is at the border
+ROWS = 400  # of a pool
 CHANGED = 1e-3  # of a side: a query that moves this far has changed
 
 
@@ -36,6 +37,9 @@ class Evidence:
     rmse_sobol: float  # of a shifted Sobol sequence, on the same functions
     border: float  # share of the queries' coordinates at a border
     safe: float | None  # share of queries with z >= 0
+    rmse_rows: float  # on pools of uniform rows
+    rmse_random: float  # of as many random ones of these rows
+    safe_rows: float | None  # share of queries with z >= 0 on pools
 
     def table(self) -> dict[str, float | None]:
         """As plain values."""
@@ -62,6 +66,10 @@ def observe(network: CandidatePolicy, law: Simulator, functions: int = 100) -> E
     spread = same.x[:, first:].std(0)
     sobol = shifted(world.uniform("sobol", law.dimension), law.horizon) * world.active[:, None]
 
+    rows = world.places("rows", max(ROWS, law.horizon))
+    pooled = world.play(choosing(network, rows, active))
+    random = world.play(lambda x, y, z: rows[:, x.shape[1] - first])
+
     def spread_out(x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
         return sobol[:, x.shape[1] - first]
 
@@ -72,8 +80,15 @@ def observe(network: CandidatePolicy, law: Simulator, functions: int = 100) -> E
         float(error(world, asked).mean()),
         float(error(world, world.play(spread_out)).mean()),
         float((edge.sum(-1, keepdim=True) / counts).mean()),
-        None if asked.z is None else float((asked.z[:, first:] >= 0).double().mean()),
+        _safe(asked, first),
+        float(error(world, pooled).mean()),
+        float(error(world, random).mean()),
+        _safe(pooled, first),
     )
+
+
+def _safe(asked: Asked, first: int) -> float | None:
+    return None if asked.z is None else float((asked.z[:, first:] >= 0).double().mean())
 
 
 def heeds(

@@ -95,7 +95,7 @@ class Folded:
     counted: Tensor  # [N + 1, H (e + D + 2)]: what is added to those for 0 to N points
     blocks: tuple[After, After]
     second: Tensor  # [E, H (e + D + 2)]: queries of the second block; their bias is in `here`
-    head: Linear  # [E] -> [1 + H]
+    head: Linear  # [E] -> [1 + H + 1]: worth after the move, of which each head, and without
     reach: float
 
 
@@ -143,7 +143,9 @@ def folded(network: CandidatePolicy, inputs: int, most: int) -> Folded:
     # the second attention's bias lies in the normalisation before it
     between, after = state["blocks.0.end.bias"], state["blocks.1.out.bias"]
     bias_two, two = queries(BLOCKS[1])
-    head_bias, head = linear("head")
+    head_bias, head = map(
+        partial(torch.cat, dim=-1), zip(*map(linear, ("head", "here")), strict=True)
+    )
     there, here, sunk = _distances(network, inputs)
     spread = partial(_spread, network, inputs)
     near = held_bias + _held_places(network, there[0]), _held_places(network, there[1])

@@ -176,17 +176,23 @@ class CandidateModule(PolicyTraining):
             valid=torch.arange(most, device=count.device) < count[:, None],
             active=asked.active if self.learner.flexible else None,
         )
-        score, moves = self.learner.judge(known, places.to(kind))
-        value = worth.at(count, moved(places, moves.to(places))).to(kind)
-        aim = value.detach()
-        weight = torch.softmax(SHARP * aim, -1) / 2 + 0.5 / aim.shape[-1]
-        compare = functional.mse_loss if asked.z is None else functional.huber_loss
+        found = self.learner.look(known, places.to(kind))
+        value = worth.at(count, moved(places, found.moves.to(places))).to(kind)
+        here = worth.at(count, places).to(kind)
+        weight = _weight(value.detach())
+        tension = torch.atanh((found.moves / self.learner.reach).clamp(-FIRM, FIRM)).square()
+        each = TENSE / value.shape[-1] * tension.mean(-1) - weight * value
+        scores = (found.score, value.detach()), (found.here, here)
+        return each.sum(-1) + sum(self._off(*pair, safe=asked.z is not None) for pair in scores)
+
+    def _off(self, score: Tensor, aim: Tensor, *, safe: bool) -> Tensor:
+        """Loss [R] of scores [R, A] that are to be aims [R, A]."""
+        weight = _weight(aim)
+        compare = functional.huber_loss if safe else functional.mse_loss
         level = (weight * (score - aim)).sum(-1, keepdim=True)
         off = compare(score - level, aim, reduction="none") + LEVEL * level.square()
         order = -(torch.softmax(COLD * aim, -1) * torch.log_softmax(COLD * score, -1)).sum(-1)
-        tension = torch.atanh((moves / self.learner.reach).clamp(-FIRM, FIRM)).square().mean(-1)
-        each = weight * (self.squares * off - value) + TENSE / aim.shape[-1] * tension
-        return each.sum(-1) + self.rank * order
+        return self.squares * (weight * off).sum(-1) + self.rank * order
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """A step, after which the average follows, more slowly the longer the training goes on."""
@@ -260,6 +266,11 @@ class CandidateModule(PolicyTraining):
             asked = world.play(_varied(world, asking(self.asker, self._active(world))))
             self._played[turn.purpose] = begun, world, asked, self.target.of(world, asked)
         return self._played[turn.purpose][1:]
+
+
+def _weight(aim: Tensor) -> Tensor:
+    """Weights [R, A] of candidates: half alike, half on those that are worth most."""
+    return torch.softmax(SHARP * aim, -1) / 2 + 0.5 / aim.shape[-1]
 
 
 def _varied(

@@ -9,7 +9,7 @@ them, by as much as each head says.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.nn import functional
 from lightning_al.networks.network_specs import record
 from lightning_al.policies.limits import outcomes_of
 
-__all__ = ["AWAY", "CandidatePolicy", "Encoded", "moved", "waves"]
+__all__ = ["AWAY", "CandidatePolicy", "Encoded", "Judged", "moved", "waves"]
 
 AWAY = 1e4  # taken from the logit of a point that is padding: its weight is 0 exactly
 SINK = 0.04  # squared distance of what a candidate attends to where no point is near
@@ -34,6 +34,14 @@ class Encoded:
     values: tuple[Tensor, ...]  # [B, H, n + 1, e]
     count: Tensor  # [B, E], how many there are
     active: Tensor | None  # [B, D], 1 or 0
+
+
+class Judged(NamedTuple):
+    """What a network makes of candidates."""
+
+    score: Tensor  # [B, A], the worth of asking where they are moved to
+    moves: Tensor  # [B, A, D]
+    here: Tensor  # [B, A], the worth of asking where they are
 
 
 class Attend(nn.Module):
@@ -80,8 +88,9 @@ class Attend(nn.Module):
 class CandidatePolicy(nn.Module):
     """Scores candidates, and moves each a little, given what was measured.
 
-    The score is an estimate of what asking there is worth (a target of
-    :mod:`lightning_al.policies.candidates.targets`). Attention falls off with the distance of
+    The score is an estimate of what asking is worth where a candidate is moved to (a target of
+    :mod:`lightning_al.policies.candidates.targets`); another one, :meth:`rate`, is of asking where
+    it is, for rows of a pool, which cannot be moved. Attention falls off with the distance of
     candidate and point, at a rate that each head learns an input.
 
     Args:
@@ -143,6 +152,7 @@ class CandidatePolicy(nn.Module):
         start = torch.linspace(*NEAR, heads)[:, None].expand(heads, dimension)
         self.near = nn.ParameterList([nn.Parameter(start.clone()) for _ in range(2)])
         self.head = nn.Linear(width, 1 + heads)
+        self.here = nn.Linear(width, 1)
         with torch.no_grad():  # moves start near 0
             self.head.weight[1:] *= 0.1
             self.head.bias[1:] = 0.0
@@ -203,6 +213,14 @@ class CandidatePolicy(nn.Module):
 
     def judge(self, known: Encoded, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [B, A] and moves [B, A, D] of candidates [B, A, D] or [A, D]."""
+        return self.look(known, candidates)[:2]
+
+    def rate(self, known: Encoded, candidates: Tensor) -> Tensor:
+        """Scores [B, A] of candidates [B, A, D] or [A, D] that stay where they are."""
+        return self.look(known, candidates).here
+
+    def look(self, known: Encoded, candidates: Tensor) -> Judged:
+        """All that there is to say of candidates [B, A, D] or [A, D]."""
         if candidates.ndim == 2:
             candidates = candidates.unsqueeze(0)
         seen = self.place(waves(candidates, self.frequencies, known.active))
@@ -221,7 +239,8 @@ class CandidatePolicy(nn.Module):
         share = share[..., 1:]
         away = there[..., :dim] / 2 * share.sum(-1, keepdim=True) - share @ points
         pushed = torch.einsum("bah,bhad->bad", found[..., 1:], away)
-        return found[..., 0], self.reach * pushed.tanh()
+        here = self.here(seen).squeeze(-1)
+        return Judged(found[..., 0], self.reach * pushed.tanh(), here)
 
     @property
     def layers(self) -> tuple[Attend, ...]:
