@@ -5,6 +5,7 @@ from . import problems
 from .active_data import ActiveDataModule
 from .continuous import ContinuousDataModule
 from .embedded import EmbeddedDataModule
+from .experiments import ExperimentDataModule
 from .image_folder import ImageFolderDataModule
 from .images import CIFAR10DataModule, FashionMNISTDataModule, MNISTDataModule
 from .more_images import (
@@ -34,6 +35,7 @@ __all__ = [
     "DigitsDataModule",
     "EmbeddedDataModule",
     "EmbeddingsDataModule",
+    "ExperimentDataModule",
     "FashionMNISTDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",

@@ -15,7 +15,7 @@ HELP = """\
 usage: lightning-al COMMAND [--config NAME] [--key value ...]
 
   run       active learning: fit, evaluate, score, choose, ask, and again
-  suggest   which items to label next, from a checkpoint
+  suggest   which items to label next, from a checkpoint; --policy auto: which experiments
   tune      settings that suit the labels at hand, to be pasted
   value     what each label is worth; mislabelled ones come last
   bench     compare strategies on a grid of data sets, models and seeds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytorch_lightning import LightningModule
 
@@ -22,17 +23,25 @@ from lightning_al.safe_load import load_plain
 
 from .typed import Words, at_least
 
+if TYPE_CHECKING:
+    from lightning_al.assembly.advice import Advice
+
 __all__ = ["suggest_command"]
 
 
-def suggest_command(arguments: Sequence[str]) -> Acquisition:
-    """Write a CSV of the items to label next, best first."""
+def suggest_command(arguments: Sequence[str]) -> Acquisition | list[Advice]:
+    """Write a CSV of the items to label next, best first; with ``--policy`` of experiments."""
+    if any(word.partition("=")[0] == "--policy" for word in arguments):
+        from .experiments import suggest_experiments  # inside: most suggestions need none of it
+
+        return suggest_experiments(arguments)
     parser = Words(
         prog="lightning-al suggest",
         usage="lightning-al suggest --ckpt FILE [--k 20] [--out FILE] [--key value ...]",
         description="Which items to label next, from a trained model; writes a CSV with the "
         "columns rank, index, path, score, best first.",
-        epilog="Further arguments change the configuration as in `run`: "
+        epilog="With --policy auto: the next experiments from a table of past measurements, see "
+        "`suggest --policy auto --help`. Further arguments change the configuration as in `run`: "
         "--strategy entropy, --posterior MCDropout, --data.init_args.path new.csv",
         allow_abbrev=False,
     )
