@@ -280,7 +280,9 @@ def test_images_by_name(name, tmp_path, monkeypatch):
 
 
 def test_what_is_not_known_is_refused():
-    with pytest.raises(LookupError, match=r"no data set named 'iris'.*choose one of airfoil"):
+    with pytest.raises(
+        LookupError, match=r"no data set named 'iris'.*choose one of adversarial-moons, airfoil"
+    ):
         NamedDataModule("iris")
     with pytest.raises(ValueError, match=r"variant must be one of .*, got 'raw'"):
         NamedDataModule("glass", variant="raw")

@@ -1,5 +1,6 @@
 """One pass over the pool, on one process: what survives it, and what it refuses."""
 
+import copy
 import gc
 import tracemalloc
 import weakref
@@ -144,7 +145,11 @@ def test_the_batch_size_does_not_change_scores(name):
             )
             torch.testing.assert_close(results[0].scores, other.scores, **close)
     if name not in LEARN:
-        drawn = [p and strategy.choose(p, k, torch.Generator().manual_seed(1)) for p in results]
+        fresh = [copy.deepcopy(strategy) for _ in results]  # some remember what they chose
+        drawn = [
+            p and chooser.choose(p, k, torch.Generator().manual_seed(1))
+            for chooser, p in zip(fresh, results, strict=True)
+        ]
         assert len({tuple(sorted(a.index.tolist())) for a in drawn}) == 1
 
 

@@ -301,7 +301,7 @@ def test_the_grid_has_every_problem_with_its_own_horizon():
         assert box == (problem.name in ("sin", "branin"))
         small = config["data"]["init_args"].get("pool_size")
         assert small == (5000 if problem.name == "fluid-system" and strategy != "policy" else None)
-    assert {spec.place["seed"] for spec in SHIPPED.runs} == set(range(5))
+    assert {spec.place["seed"] for spec in SHIPPED.runs} == set(range(20))
 
 
 def test_the_grid_has_the_strategies_of_each_problem():
@@ -312,7 +312,7 @@ def test_the_grid_has_the_strategies_of_each_problem():
         if problem.safe:
             wanted |= {"policy-filtered", "safe-gp-al", "min-unsafe-entropy", "safe-random"}
         else:
-            wanted |= {"gp-al"} | ({"dad"} if problem.dimension <= 2 else set())
+            wanted |= {"gp-al", "sobol"} | ({"dad"} if problem.dimension <= 2 else set())
         assert mine == wanted
 
 
@@ -338,5 +338,5 @@ def test_each_baseline_of_it_runs(key, tmp_path):
     assert len(rows) == 3
     assert {"test/rmse", "test/nll"} <= set(rows[-1])
     assert ("safe_share" in rows[-1]) == (key[0] == "townsend")
-    free = key[1] in ("random", "policy-filtered")  # its filter has a model of its own
+    free = key[1] in ("random", "sobol", "policy-filtered")  # its filter has a model of its own
     assert {row["asks_model"] for row in rows} == {not free}

@@ -103,6 +103,7 @@ LAWS = {  # of every strategy for numbers; None: it gives no score, or one witho
     "safe-random": same,
     "min-unsafe-entropy": in_nats,
     "policy": None,
+    "sobol": None,
     "regression-auto-al": None,
 }
 ARGUMENTS = {"policy": {"standardise": True}}

@@ -273,11 +273,11 @@ def test_the_command_tunes_on_the_labels_at_hand_and_prints_what_to_paste(tmp_pa
 
 
 def test_the_command_stands_where_a_run_does(tmp_path):
-    from lightning_al.cli.tune_command import _stand
+    from lightning_al.cli.at_hand import at_hand
 
     history = tuned.learner(tmp_path / "run", tuning={"when": "never"}, rehearse=False).run()
     data = small.datamodule(initial=9)
     data.prepare_data()
-    bought = _stand(data, tmp_path / "run", 0)
+    bought = at_hand(data, tmp_path / "run", 0)
     assert bought == history.acquired
     assert len(data.labelled) == 9 + len(bought)
