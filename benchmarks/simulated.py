@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass, replace
-from importlib.resources import files
 
 import torch
 from timing import one_thread
@@ -26,6 +25,7 @@ from lightning_al.policies.candidates.asking import asking, error
 from lightning_al.policies.candidates.places import shifted
 from lightning_al.policies.candidates.targets import Target
 from lightning_al.policies.candidates.worlds import Asked, World
+from lightning_al.policies.shipped import shelf
 from lightning_al.policies.training_progress import simulator_of
 
 SEED = 40_961  # of the functions: not one of trainings, validations (31) or cards (977)
@@ -124,12 +124,7 @@ def watch(name: str, functions: int) -> list[str]:
 
 def shipped() -> list[str]:
     """Names of the policies of the package that score candidates."""
-    folder = files("lightning_al.policies") / "pretrained"
-    return sorted(
-        p.name[: -len(".json")]
-        for p in folder.iterdir()
-        if p.name.endswith(".json") and '"CandidatePolicy"' in p.read_text()
-    )
+    return [p.stem for p in shelf() if '"CandidatePolicy"' in p.read_text()]
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from lightning_al.policies import Policy
 from lightning_al.policies.shipped import fitting
 from lightning_al.randomness import generator, seeded
 from lightning_al.records import Box
+from lightning_al.strategies.sequential.frames import unit_of
 from lightning_al.strategies.sequential.safe import safe_first
 from lightning_al.tasks import MarginalGPRegression
 
@@ -130,13 +131,8 @@ def _asked(policy: Policy, past: Past) -> Tensor:
     """A policy's next place [D] in the unit cube; it is told the latest points that it can take."""
     last = slice(-policy.card.history, None)
     y, z = past.y, past.z
-    y = (y - y.mean()) / _deviation(y)
+    y = (y - y.mean()) / unit_of(y)
     if z is not None:  # its 0 is the limit, and it may hardly vary: scaled by its mean square
         size = z.square().mean().sqrt()
         z = (z / torch.where(size > 0, size, 1.0))[last]
     return policy.query(past.unit[last], y[last], 1, z).double()
-
-
-def _deviation(values: Tensor) -> Tensor:
-    spread = values.std(correction=0)
-    return torch.where(spread > 0, spread, 1.0)

@@ -11,6 +11,7 @@ import torch
 
 from lightning_al.assembly.building import Assembly
 from lightning_al.assembly.recall import parse_run
+from lightning_al.history.aligned import aligned
 from lightning_al.journal.fixes import (
     SET_ASIDE,
     WITHDRAWN,
@@ -167,6 +168,4 @@ def _show(found: Sequence[Any], data: Any, column: str | None) -> None:
         name = cell if cell == str(p.index) else f"{p.index} {cell}"
         answer = "" if p.withdrawn else str(data.answer(p.index))
         rows.append([name, answer, str(p.round), p.annotators, p.fixed])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
+    print(*aligned(rows, left=len(rows[0])), sep="\n")

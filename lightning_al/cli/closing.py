@@ -12,6 +12,7 @@ import numpy as np
 from lightning_al.assembly.building import Assembly
 from lightning_al.assembly.command_line import CommandLine
 from lightning_al.files import if_writable
+from lightning_al.history.aligned import aligned
 from lightning_al.history.history import History
 from lightning_al.history.metric_names import human_name, main_metric, speaks
 from lightning_al.history.plots import learning_curve
@@ -89,13 +90,8 @@ def seed_table(histories: Sequence[History], baselines: Sequence[History] = ()) 
             values.append(values[0] - values[1])
         cells = [f"{v.mean():.{places}f} ± {v.std(ddof=1):.{places}f}" for v in values]
         rows.append([str(n), *cells])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     head = f"{human_name(metric)}, mean ± standard deviation of {len(histories)} seeds"
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "\n".join([head, *lines])
+    return "\n".join([head, *aligned(rows)])
 
 
 def _values(histories: Sequence[History], metric: str) -> dict[int, np.ndarray]:

@@ -10,6 +10,7 @@ from lightning_al.assembly.advice import Advice, Past, advise
 from lightning_al.assembly.building import Assembly
 from lightning_al.assembly.parser import parse
 from lightning_al.files import replacing
+from lightning_al.history.aligned import aligned
 
 from .typed import Words, at_least
 
@@ -72,6 +73,4 @@ def _write(path: Path, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
 def _show(heads: Sequence[str], rows: Sequence[Sequence[str]], target: str) -> None:
     print(f"mean, and 95 % interval low to high, of {target} as a Gaussian process expects it")
-    width = [max(len(r[i]) for r in (heads, *rows)) for i in range(len(heads))]
-    for row in (heads, *rows):
-        print("  ".join(cell.rjust(w) for cell, w in zip(row, width, strict=True)))
+    print(*aligned([heads, *rows]), sep="\n")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentError
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from lightning_al.history.aligned import aligned
 from lightning_al.policies import Card, Policy
 from lightning_al.policies.gate import SAFE, checks
-from lightning_al.policies.policy import SHIPPED
+from lightning_al.policies.shipped import shelf
 from lightning_al.policies.training_progress import simulator_of
 from lightning_al.policies.training_record import Schedule, policy_of, read_checkpoint, read_metrics
 
@@ -127,15 +127,7 @@ def policy_table(policies: dict[str, Policy]) -> str:
                 "?" if loss is None else f"{loss:.3f}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*aligned(rows, left=1), ""])
 
 
 def _kept(card: Card) -> str:
@@ -151,9 +143,7 @@ def _kept(card: Card) -> str:
 
 
 def _shipped() -> dict[str, Policy]:
-    folder = Path(str(files("lightning_al.policies"))) / SHIPPED
-    names = sorted(p.stem for p in folder.glob("*.json")) if folder.is_dir() else []
-    return {name: Policy.load(folder / f"{name}.json", unchecked=True) for name in names}
+    return {path.stem: Policy.load(path, unchecked=True) for path in shelf()}
 
 
 def _free(out: Path, overwrite: bool) -> None:

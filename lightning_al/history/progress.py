@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from .aligned import aligned
 from .history import History
 from .metric_names import human_name, larger_is_better, main_metric, preferred
 from .records import Round
@@ -130,11 +131,7 @@ def round_table(history: History, beside: History | None = None, metric: str | N
         cells = [_cell(v, _best(values, metric)) for v in values]
         seconds = "-" if found[0] is None else f"{_seconds(found[0]):.1f}"
         rows.append([str(first.round), str(first.n_labelled), *cells, seconds])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows)
     if beside is not None:
         lines.insert(0, f"{human_name(metric)} (* the better one; seconds of {names[0]})")
     return "\n".join(lines)

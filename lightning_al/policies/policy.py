@@ -10,7 +10,6 @@ import copy
 import hashlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from .layers import settle
 from .limits import Limits, array
 from .networks import FlexiblePolicy, History, PolicyNetwork, SetPolicy
 from .scales import Outcomes
+from .shipped import shelf
 
 __all__ = ["FORMAT", "Card", "Policy", "Session"]
 
@@ -37,8 +37,6 @@ KINDS: dict[str, type[PolicyNetwork] | type[CandidatePolicy]] = {
     "SetPolicy": SetPolicy,
     "FlexiblePolicy": FlexiblePolicy,
 }
-SHIPPED = "pretrained"
-"""Folder of this package with the policies that can be loaded by name."""
 
 
 class Policy:
@@ -325,10 +323,9 @@ def _locate(name: str | Path) -> Path:
     path = Path(name)
     if path.with_suffix(".json").is_file() and path.suffix in ("", ".json", ".safetensors"):
         return path
-    folder = Path(str(files("lightning_al.policies"))) / SHIPPED
-    if (folder / f"{name}.json").is_file():
-        return folder / str(name)
-    known = sorted(p.stem for p in folder.glob("*.json")) if folder.is_dir() else []
+    known = {card.stem: card for card in shelf()}
+    if str(name) in known:
+        return known[str(name)]
     raise LookupError(
         f"no policy named {str(name)!r}, and no card {path.with_suffix('.json')}; "
         + (f"choose one of {', '.join(known)}" if known else "give the path of one you trained")

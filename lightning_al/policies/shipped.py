@@ -8,10 +8,12 @@ from pathlib import Path
 from .card import Card
 from .gate import checks
 
-__all__ = ["fitting"]
+__all__ = ["fitting", "shelf"]
 
-SHIPPED = "pretrained"
-"""Folder of this package with the policies that can be loaded by name."""
+
+def shelf() -> list[Path]:
+    """The cards of the policies that can be loaded by name, sorted."""
+    return sorted((Path(str(files("lightning_al.policies"))) / "pretrained").glob("*.json"))
 
 
 def fitting(dimension: int, safe: bool) -> str:
@@ -24,7 +26,7 @@ def fitting(dimension: int, safe: bool) -> str:
     Raises:
         LookupError: none; the message says which there are, and how to train one.
     """
-    cards = {p.stem: Card.read(p.read_bytes(), str(p)) for p in sorted(_folder().glob("*.json"))}
+    cards = {path.stem: Card.read(path.read_bytes(), str(path)) for path in shelf()}
     good = {
         name: card.settings
         for name, card in cards.items()
@@ -49,7 +51,3 @@ def fitting(dimension: int, safe: bool) -> str:
         f"--data.simulator.init_args.dimension {dimension}, then lightning-al policy last.ckpt "
         "--out mine, and give --policy mine"
     )
-
-
-def _folder() -> Path:
-    return Path(str(files("lightning_al.policies"))) / SHIPPED

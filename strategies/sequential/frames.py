@@ -13,7 +13,7 @@ from lightning_al.records import Box, Pool
 
 from .nearest import Array
 
-__all__ = ["Frame"]
+__all__ = ["Frame", "unit_of"]
 
 SLACK = 1e-6  # of a side: what rounding may put outside a box
 
@@ -73,3 +73,9 @@ class Frame:
         """The place [D] of a point [D], float64; never outside the box."""
         place = self.low + point * (self.high - self.low)
         return torch.from_numpy(np.clip(place, self.low, self.high))
+
+
+def unit_of(values: Tensor) -> Tensor:
+    """The standard deviation of outcomes [n]; 1 where they do not differ."""
+    deviation = values.std(correction=0)
+    return torch.where(deviation > 0, deviation, 1.0)

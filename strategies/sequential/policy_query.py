@@ -19,7 +19,7 @@ from lightning_al.records import Acquisition, Box, Pool
 from ..score_strategy import Described
 from ..selection import check_k, top_k
 from ..strategy_registry import STRATEGIES
-from .frames import Frame
+from .frames import Frame, unit_of
 from .nearest import Array, Found, Members, Nearest, PoolPoints, inputs_of
 
 if TYPE_CHECKING:  # a policy is loaded where it is used, and its package with it
@@ -214,8 +214,8 @@ class PolicyQuery(Described):
     def _scaled(self, y: Tensor, z: Tensor | None, left: int) -> tuple[Tensor, int, Tensor | None]:
         """What a query takes behind x."""
         if self.standardise:
-            y = (y - y.mean()) / _unit(y)
-            z = None if z is None else z / _unit(z)
+            y = (y - y.mean()) / unit_of(y)
+            z = None if z is None else z / unit_of(z)
         return y, left, z
 
     def _guard(self, x: Tensor, z: Tensor | None) -> Guard | None:
@@ -296,9 +296,3 @@ def _load(name: str, dimension: int, safe: bool, unchecked: bool) -> Policy:
             f"policy='auto' is {wanted}, for {dimension} inputs{' and safety' if safe else ''}: "
             f"{error}"
         ) from None
-
-
-def _unit(values: Tensor) -> Tensor:
-    """Their standard deviation; 1 where they do not differ."""
-    deviation = values.std(correction=0)
-    return torch.where(deviation > 0, deviation, 1.0)

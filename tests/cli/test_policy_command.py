@@ -321,12 +321,12 @@ def test_a_policy_that_is_there_is_not_replaced_unasked(trained):
 
 
 def test_without_a_checkpoint_it_lists_what_is_shipped(trained, monkeypatch, capsys):
-    monkeypatch.setattr(command, "SHIPPED", str(Path("none").resolve()))
+    monkeypatch.setattr(command, "shelf", list)
     assert main(["policy"]) == []
     assert "no policies are shipped" in capsys.readouterr().out
     main(["policy", str(trained), "--out", "shelf/b", *CONFIG])
     Policy.of(SetPolicy(3, width=8, heads=2, hidden=8), 12, 9).save("shelf/a")  # a bare card
-    monkeypatch.setattr(command, "SHIPPED", str(Path("shelf").resolve()))
+    monkeypatch.setattr(command, "shelf", lambda: sorted(Path("shelf").glob("*.json")))
     capsys.readouterr()
     assert main(["policy"]) == ["a", "b"]
     head, a, b = capsys.readouterr().out.splitlines()
@@ -343,7 +343,7 @@ def test_what_is_measured_of_safety_stands_in_the_list(monkeypatch, capsys, safe
     network = SetPolicy(2, safe=True, width=8, heads=2, hidden=8)
     Policy.of(network, 12, 9, **training).save("shelf/a")
     Policy.of(network, 12, 9).save("shelf/b")
-    monkeypatch.setattr(command, "SHIPPED", str(Path("shelf").resolve()))
+    monkeypatch.setattr(command, "shelf", lambda: sorted(Path("shelf").glob("*.json")))
     assert main(["policy"]) == ["a", "b"]
     _, a, b = capsys.readouterr().out.splitlines()
     assert " ".join(a.split()).startswith(f"a 2 yes {said} 12 ")

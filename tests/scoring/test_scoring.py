@@ -109,9 +109,6 @@ def test_only_the_scores_survive_a_batch():
     assert max(alive) <= 1  # the one before, until the loop hands out the next
 
 
-LEARN = ("auto-al", "regression-auto-al")  # by gradient steps, which blow rounding up
-
-
 @pytest.mark.parametrize("name", names())
 def test_the_batch_size_does_not_change_scores(name):
     strategy = rehearsed(build(name))
@@ -144,13 +141,12 @@ def test_the_batch_size_does_not_change_scores(name):
                 {"atol": 1e-5, "rtol": 1e-4} if kind == "density" else {"atol": 1e-6, "rtol": 1e-5}
             )
             torch.testing.assert_close(results[0].scores, other.scores, **close)
-    if name not in LEARN:
-        fresh = [copy.deepcopy(strategy) for _ in results]  # some remember what they chose
-        drawn = [
-            p and chooser.choose(p, k, torch.Generator().manual_seed(1))
-            for chooser, p in zip(fresh, results, strict=True)
-        ]
-        assert len({tuple(sorted(a.index.tolist())) for a in drawn}) == 1
+    fresh = [copy.deepcopy(strategy) for _ in results]  # some remember what they chose
+    drawn = [
+        p and chooser.choose(p, k, torch.Generator().manual_seed(1))
+        for chooser, p in zip(fresh, results, strict=True)
+    ]
+    assert len({tuple(sorted(a.index.tolist())) for a in drawn}) == 1
 
 
 def test_the_order_of_the_pool_is_fixed():

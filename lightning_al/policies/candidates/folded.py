@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..fused import EPSILON
 from .network import MANY, SINK, CandidatePolicy
 
-__all__ = ["EPSILON", "After", "Feed", "Folded", "folded"]
+__all__ = ["After", "Feed", "Folded", "folded"]
 
-EPSILON = 1e-5  # of the layer normalisations
 BLOCKS = ("blocks.0", "blocks.1")
 KNOWN = ("blocks.0.known", "blocks.1.known")
 Linear = tuple[Tensor, Tensor]  # bias [outputs], weights [inputs, outputs]
